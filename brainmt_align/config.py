@@ -1,0 +1,350 @@
+"""Configuration of all recipes: defaults, a YAML file and key=value words flow in, one checked dataclass flows out."""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from brainmt_align.data.simulate import CohortParameters
+from brainmt_align.limits import complain, require_choice, require_orientation, require_range
+from brainmt_align.model.brain import OFFICIAL_ORIENTATION
+from encoders import DNA_ENCODERS
+
+SIMULATED_ROOT = Path("runs/simulated_cohort")
+
+
+@dataclass
+class DataConfig:
+    """Where the files of a cohort lie; every path but `root` is relative to `root`."""
+
+    root: str | None = None  # None: a simulated cohort under runs/
+    simulate: bool = False  # write the cohort that `simulation` describes at `root` when it is not there
+    bold: str | None = "bold"  # folder of BIDS/fMRIPrep derivatives; None: the pair table names the runs
+    space: str | None = None  # BIDS space entity, needed where a folder holds several
+    mask: str | None = None  # one brain mask for all runs; None: the mask beside each run
+    participants: str | None = "participants.tsv"
+    genotypes: str = "genotypes.vcf.gz"  # phased VCF or BCF with its index
+    reference: str = "reference.fa"  # FASTA with its index
+    regions: str = "regions.bed"  # 0-based, half-open
+    pairs: str | None = None  # TSV participant_id, sample_id[, bold_path]: only these people take part
+    id_map: str | None = None  # TSV participant_id, sample_id, for ids that differ between scans and genomes
+    truth: str | None = None  # truth.json of a simulated cohort, for the oracle
+    unmatched: str = "error"  # error | drop: people that one of the tables lacks
+    artificial_pairs: bool = False  # scans and genomes are not of the same people: chance is the right answer
+    orientation: str = "RAS"  # LAS with official BrainMT weights
+    normalisation: str = "global"  # global | voxel
+    tr_s: float | None = None  # repetition time in seconds where the files do not say it
+    region_window: int | None = None  # bases around each region's centre; None: the whole region
+    unphased: str = "error"  # error | as_written | skip
+    missing: str = "error"  # error | reference | N
+
+    def __post_init__(self):
+        require_orientation(self.orientation)
+        require_choice("data.unmatched", self.unmatched, ("error", "drop"))
+        require_choice("data.normalisation", self.normalisation, ("global", "voxel"))
+        require_choice("data.unphased", self.unphased, ("error", "as_written", "skip"))
+        require_choice("data.missing", self.missing, ("error", "reference", "N"))
+        if self.tr_s is not None:
+            require_range("data.tr_s", self.tr_s, 0.01, 100)
+        if self.region_window is not None:
+            require_range("data.region_window", self.region_window, 1, None)
+
+    def path(self, key: str) -> Path | None:
+        """The path under `key` with `root` in front; None where the key is unset."""
+        value = getattr(self, key)
+        return None if value is None else Path(self.root or ".") / value
+
+
+@dataclass
+class StoresConfig:
+    """Where prepared scans and sequence embeddings are kept; None: runs/stores/<name and hash of data.root>/."""
+
+    bold: str | None = None
+    dna: str | None = None
+
+
+@dataclass
+class FMRIConfig:
+    """The brain's tower. The encoder's defaults fit the simulated cohort's small volumes."""
+
+    checkpoint: str | None = None  # official BrainMT weights; the widths and depths below then come from them
+    trained_volume_shape: tuple[int, int, int] | None = (
+        None  # (D, H, W) of those weights' scans, asked for where it cannot be told
+    )
+    pooling: str = "cls"  # cls | mean
+    embed_dim: int = 48
+    stem_channels: tuple[int, int] = (6, 12)
+    depth: tuple[int, int] = (1, 1)
+    num_heads: int = 2
+    d_state: int = 4
+    d_conv: int = 4
+    expand: int = 2
+    bidirectional: bool = True
+    drop_path_rate: float = 0.0
+    init_std: float = 0.1
+    activation_checkpointing: bool = False
+
+    def __post_init__(self):
+        require_choice("fmri.pooling", self.pooling, ("cls", "mean"))
+        for key in ("embed_dim", "num_heads", "d_state", "d_conv", "expand"):
+            require_range(f"fmri.{key}", getattr(self, key), 1, None)
+        require_range("fmri.stem_channels", min(self.stem_channels), 1, None)
+        require_range("fmri.depth", self.depth[0], 1, None)
+        require_range("fmri.depth", self.depth[1], 0, None)
+        if self.embed_dim % self.num_heads:
+            complain(f"fmri.embed_dim must be a multiple of fmri.num_heads={self.num_heads}", self.embed_dim, "fmri.num_heads=1")
+        require_range("fmri.drop_path_rate", self.drop_path_rate, 0, 0.99)
+        require_range("fmri.init_std", self.init_std, 1e-6, None)
+
+
+@dataclass
+class DNAConfig:
+    """The frozen DNA encoder and how its sequence embeddings become a person's features."""
+
+    encoder: str = "caduceus"
+    checkpoint: str | None = None  # folder in the published layout or hub id; None: small random weights
+    layer: int | str | None = None  # None: the encoder's default
+    pooling: str = "mean"  # over the bases of a sequence
+    strands: str = "both"  # forward | reverse | both
+    region_pooling: str = "concatenate"  # concatenate | mean, over regions
+    seed: int = 0  # of the random weights
+
+    def __post_init__(self):
+        require_choice("dna.encoder", self.encoder, tuple(DNA_ENCODERS))
+        require_choice("dna.pooling", self.pooling, ("mean",))
+        require_choice("dna.strands", self.strands, ("forward", "reverse", "both"))
+        require_choice("dna.region_pooling", self.region_pooling, ("concatenate", "mean"))
+
+
+@dataclass
+class SplitConfig:
+    """Who trains, who chooses the checkpoint, who is scored once at the end."""
+
+    file: str | None = None  # a split.json to keep to; None: a new split
+    parts: tuple[float, float, float] = (6, 1, 2)  # train : validation : test
+    groups: str | None = None  # participants' column whose members stay together (families)
+    strata: tuple[str, ...] = ()  # participants' columns balanced over the parts
+
+    def __post_init__(self):
+        for part in self.parts:
+            require_range("split.parts", part, 1e-9, None)
+
+
+@dataclass
+class TrainConfig:
+    """The contrastive loop."""
+
+    epochs: int = 24
+    batch_size: int = 32  # people a process
+    window: int = 16  # frames
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.05
+    warm_up: float = 0.1  # share of all steps
+    gradient_clip: float = 1.0  # norm
+    projector_dropout: float = 0.1
+    workers: int = 0  # loader processes
+    mixed_precision: str | None = None  # no | fp16 | bf16; None: as `accelerate launch` says
+
+    def __post_init__(self):
+        for key in ("epochs", "batch_size", "window"):
+            require_range(f"train.{key}", getattr(self, key), 1, None)
+        require_range("train.workers", self.workers, 0, None)
+        require_range("train.learning_rate", self.learning_rate, 1e-12, None)
+        require_range("train.weight_decay", self.weight_decay, 0, None)
+        require_range("train.warm_up", self.warm_up, 1e-6, 0.999)
+        require_range("train.gradient_clip", self.gradient_clip, 1e-12, None)
+        require_range("train.projector_dropout", self.projector_dropout, 0, 0.99)
+        require_choice("train.mixed_precision", self.mixed_precision, (None, "no", "fp16", "bf16"))
+
+
+@dataclass
+class AlignmentConfig:
+    """The loss that draws the two modalities together."""
+
+    loss: str = "clip"  # clip | siglip
+    temperature: float = 0.07  # initial
+    label_smoothing: float = 0.0  # clip only
+    embedding_dim: int = 512
+
+    def __post_init__(self):
+        require_choice("alignment.loss", self.loss, ("clip", "siglip"))
+        require_range("alignment.temperature", self.temperature, 0.01, None)
+        require_range("alignment.label_smoothing", self.label_smoothing, 0, 0.99)
+        require_range("alignment.embedding_dim", self.embedding_dim, 1, None)
+
+
+@dataclass
+class EvaluationConfig:
+    """How the test people are scored."""
+
+    permutations: int = 10_000
+    strata: tuple[str, ...] = ()  # participants' columns (ancestry, site …) within which people are permuted
+
+    def __post_init__(self):
+        require_range("evaluation.permutations", self.permutations, 1, None)
+
+
+@dataclass
+class RecipeConfig:
+    """Keys that all recipes share; those in UNUSED have no use in a recipe and are refused there rather than ignored."""
+
+    UNUSED: ClassVar[tuple[str, ...]] = ("checkpoint", "tracker")
+
+    data: DataConfig = field(default_factory=DataConfig)
+    stores: StoresConfig = field(default_factory=StoresConfig)
+    simulation: CohortParameters = field(default_factory=CohortParameters)  # of the cohort that data.root=null stands for
+    out: str = "runs/out"
+    seed: int = 0
+    threads: int | None = None  # None: usable cores ÷ processes on this machine
+    checkpoint: str | None = None
+    tracker: str | None = None  # wandb, tensorboard …; None: nothing leaves this machine
+
+    def __post_init__(self):
+        for key in self.UNUSED:
+            default = getattr(RecipeConfig, key)
+            if getattr(self, key) != default:
+                complain(
+                    f"{key} has no use in {type(self).__name__} and must be left at {default}",
+                    getattr(self, key),
+                    f"{key}={default}",
+                )
+        require_range("seed", self.seed, 0, None)
+        if self.threads is not None:
+            require_range("threads", self.threads, 1, None)
+
+
+@dataclass
+class SimulateCohortConfig(RecipeConfig):
+    """recipes/simulate_cohort.py: writes `simulation` under `out`, which is then a `data.root`."""
+
+    UNUSED: ClassVar[tuple[str, ...]] = ("seed", "checkpoint", "tracker")  # its seed is simulation.seed
+
+    out: str = str(SIMULATED_ROOT)
+
+
+@dataclass
+class PrepareFMRIConfig(RecipeConfig):
+    """recipes/prepare_fmri.py"""
+
+    workers: int = 1  # processes that read scans at the same time; about 0.8 GB each for a 2 mm run of 490 frames
+    out: str = "runs/prepare_fmri"
+
+    def __post_init__(self):
+        super().__post_init__()
+        require_range("workers", self.workers, 1, None)
+
+
+@dataclass
+class EmbedDNAConfig(RecipeConfig):
+    """recipes/embed_dna.py"""
+
+    dna: DNAConfig = field(default_factory=DNAConfig)
+    out: str = "runs/embed_dna"
+
+
+@dataclass
+class ContrastiveConfig(RecipeConfig):
+    """recipes/contrastive.py"""
+
+    UNUSED: ClassVar[tuple[str, ...]] = ()
+
+    fmri: FMRIConfig = field(default_factory=FMRIConfig)
+    dna: DNAConfig = field(default_factory=DNAConfig)
+    alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
+    split: SplitConfig = field(default_factory=SplitConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    out: str = "runs/contrastive"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.fmri.checkpoint and self.data.orientation != OFFICIAL_ORIENTATION:
+            expected = f"Official BrainMT weights need scans in {OFFICIAL_ORIENTATION} orientation, as others would be mirrored"
+            complain(expected, f"data.orientation={self.data.orientation}", f"data.orientation={OFFICIAL_ORIENTATION}")
+
+
+Config = TypeVar("Config", bound=RecipeConfig)
+
+
+def load_config(schema: type[Config], argv: list[str]) -> Config:
+    """Defaults ← YAML ← command line, checked before any work.
+
+    Args:
+        schema: the recipe's dataclass.
+        argv: words `config=FILE` and `key=value` (dotted keys), without the program's name.
+
+    Returns:
+        An instance of `schema` with the store folders, and for data.root=null the simulated cohort's place, filled in.
+
+    Raises:
+        ValueError: a word that is no key=value, an unknown key, a value of the wrong type or out of range.
+        FileNotFoundError: the YAML file does not exist.
+    """
+    words = [word for word in argv if not word.startswith("config=")]
+    files = [Path(word.removeprefix("config=")) for word in argv if word.startswith("config=")]
+    for word in words:
+        if "=" not in word or word.startswith("-"):
+            raise ValueError(
+                f"Words of the form key=value were expected, got {word!r}.\n"
+                "  where: the command line\n  fix: write for example train.epochs=10."
+            )
+    merged = OmegaConf.structured(schema)
+    for file in files:
+        if not file.is_file():
+            raise FileNotFoundError(
+                f"A YAML configuration was expected, got no file.\n  file: {file}\n"
+                "  fix: see recipes/configs/ for the ones that exist."
+            )
+        merged = _merge(merged, OmegaConf.load(file), f"file: {file}")
+    merged = _merge(merged, OmegaConf.from_dotlist(words), "where: the command line")
+    try:
+        config = OmegaConf.to_object(merged)
+    except OmegaConfBaseException as error:
+        raise ValueError(
+            f"Values that can be resolved were expected, got: {_first_line(error)}\n"
+            "  where: the configuration\n  fix: write the value out."
+        ) from error
+    return _fill_in_places(config)
+
+
+def to_yaml(config: RecipeConfig) -> str:
+    """The resolved configuration as YAML; `config=` reads it back."""
+    return OmegaConf.to_yaml(OmegaConf.structured(config))
+
+
+def _merge(base: Any, other: Any, where: str) -> Any:
+    try:
+        return OmegaConf.merge(base, other)
+    except (OmegaConfBaseException, ValueError) as error:
+        key = getattr(error, "full_key", None) or ""
+        parent = OmegaConf.select(base, key.rpartition(".")[0]) if "." in key else base
+        known = ", ".join(map(str, parent)) if OmegaConf.is_dict(parent) else ""
+        raise ValueError(
+            f"A known key with a value of its type was expected, got {key or other}: {_first_line(error)}\n"
+            f"  {where}\n  fix: known keys here are {known}."
+        ) from error
+
+
+def _fill_in_places(config: Config) -> Config:
+    if config.data.root is not None and not config.data.simulate and config.simulation != CohortParameters():
+        complain("simulation.* describes the cohort of data.root=null alone", config.data.root, "data.root=null")
+    if config.data.root is None:
+        root = SIMULATED_ROOT
+        if config.simulation != CohortParameters():
+            text = json.dumps(dataclasses.asdict(config.simulation), sort_keys=True)
+            root = root.with_name(f"{root.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}")
+        config.data.root, config.data.truth, config.data.simulate = str(root), "truth.json", True
+    root = Path(config.data.root).resolve()
+    stores = Path("runs/stores") / f"{root.name}-{hashlib.sha256(str(root).encode()).hexdigest()[:8]}"
+    config.stores.bold = config.stores.bold or str(stores / "bold")
+    config.stores.dna = config.stores.dna or str(stores / "dna")
+    return config
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

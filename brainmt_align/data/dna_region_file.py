@@ -1,0 +1,91 @@
+"""Region files: distinct vectors and people of one region flow in; a checked safetensors file, and the same back, flow out.
+
+The file's name is the region's, percent-quoted, and cut behind 180 characters, with a hash in place of the rest: the true name is
+in the metadata. There too is a hash over everything else in the file, so that not one flipped bit is taken for an embedding.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote, unquote
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from brainmt_align.atomic import write_atomically
+
+FORMAT = "brainmt-align dna store 2"
+SUFFIX = ".safetensors"
+TENSORS = ("embeddings", "sha256", "reference", "index")
+LONGEST_STEM = 180
+HASH_LETTERS = 32
+
+
+class StoredRegion(NamedTuple):
+    """One file: vectors (n, D) float32, hashes (n, 32) uint8, reference (D,), index (samples, 2) int32 into vectors."""
+
+    vectors: np.ndarray
+    hashes: np.ndarray
+    reference: np.ndarray
+    index: np.ndarray
+    samples: list[str]
+    header: dict[str, str]
+
+
+def region_path(folder: Path, name: str) -> Path:
+    """Where a region lies in a store."""
+    stem = quote(name, safe="")
+    if len(stem) > LONGEST_STEM:  # "=" is never in a quoted name
+        stem = f"{stem[: LONGEST_STEM - HASH_LETTERS - 1]}={hashlib.sha256(name.encode()).hexdigest()[:HASH_LETTERS]}"
+    return folder / f"{stem}{SUFFIX}"
+
+
+def shown_name(path: Path) -> str:
+    """The region's name as far as the file's name tells it."""
+    return unquote(path.name.removesuffix(SUFFIX))
+
+
+def read_region(path: Path) -> StoredRegion:
+    """One file of a store, checked against its hash.
+
+    Raises:
+        ValueError: damaged, of another kind or format, of another region than its name says, values that are not finite.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = dict(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in TENSORS}
+        if metadata["format"] != FORMAT:
+            raise ValueError(f"format {metadata['format']!r}")
+        if metadata.pop("content_sha256") != _content_hash(tensors, metadata):
+            raise ValueError("its contents do not fit their hash")
+        if not (np.isfinite(tensors["embeddings"]).all() and np.isfinite(tensors["reference"]).all()):
+            raise ValueError("its embeddings are not finite")
+        if path.name != region_path(path.parent, metadata["name"]).name:
+            raise ValueError(f"it holds region {metadata['name']}")
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise ValueError(
+            f"DNA store: a region file of format {FORMAT!r} is expected, got one that is damaged or of another kind ({error}).\n"
+            f"  file: {path}\n  fix: build the store again; that sets this file aside and keeps the other regions."
+        ) from error
+    samples = json.loads(metadata.pop("samples"))
+    return StoredRegion(*(tensors[name] for name in TENSORS), samples, metadata)
+
+
+def write_region(path: Path, stored: StoredRegion) -> None:
+    """Replace one file of a store at once."""
+    tensors = dict(zip(TENSORS, map(np.ascontiguousarray, stored[: len(TENSORS)]), strict=True))
+    metadata = {**stored.header, "format": FORMAT, "samples": json.dumps(stored.samples)}
+    metadata["content_sha256"] = _content_hash(tensors, metadata)
+    write_atomically(path, lambda partial: save_file(tensors, partial, metadata))
+
+
+def _content_hash(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> str:
+    """SHA-256 over the metadata and over name, type, shape and bytes of every tensor."""
+    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    for name, tensor in tensors.items():
+        digest.update(f"{name} {tensor.dtype.str} {tensor.shape}".encode())
+        digest.update(tensor.reshape(-1).view(np.uint8))
+    return digest.hexdigest()

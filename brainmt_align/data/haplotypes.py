@@ -1,0 +1,300 @@
+"""Haplotypes: alleles and a reference FASTA flow in; the distinct personal sequences of each region flow out.
+
+On an upper-case FASTA the sequence of a haplotype is what `samtools faidx REF contig:from-to | bcftools consensus -H 1|2 -s
+SAMPLE` writes, with bcftools 1.16 (on lower-case bases that one writes the first base of a touching indel anew, this room never):
+
+* records are applied from left to right; one that begins inside bases that an earlier ALT of the same haplotype has replaced is
+  skipped, and so is one that shares just the last of them, unless it is an anchored indel (`A>AT`, `AT>A`) behind no insertion;
+* a record that begins before the region is left out, even where its deletion reaches in;
+* a record that runs over the region's end is cut there, REF and ALT to the same number of bases;
+* `<DEL>` keeps its first base and drops the rest up to INFO/END.
+
+Where bcftools stops with an error or writes the letters of a symbolic allele (`<INS>`, `<DUP>`, breakends, `*`), the record is
+skipped for that haplotype and counted, and so is a `<DEL>` without an INFO/END behind its REF. Letters of an ALT that are no
+IUPAC bases are a fault of the file and refused. A haploid call stands on both haplotypes; bcftools leaves the second as
+reference.
+Sequences are upper case and always of the plus strand; `strand` is carried along for whoever reads the gene in its own direction.
+"""
+
+import shlex
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pysam
+
+from brainmt_align.data.genotypes import MISSING, Alleles, GenotypeFile, match_contig
+from brainmt_align.data.regions import Region, list_faults, read_regions
+
+UNPHASED_POLICIES = ("error", "as_written", "skip")
+MISSING_POLICIES = ("error", "reference", "N")
+BASES = frozenset("ACGTRYSWKMBDHVN")  # IUPAC
+SYMBOLS = frozenset("<>[]*.")  # an ALT that holds one of them is symbolic: it has no bases of its own
+
+
+class RegionHaplotypes(NamedTuple):
+    """The personal sequences of one region.
+
+    Attributes:
+        name, contig, start, end, strand: of the region, after windowing; 0-based half-open.
+        samples: sample ids, the rows of `index`.
+        sequences: distinct sequences, upper case, plus strand.
+        index: (samples, 2) int32 into `sequences`.
+        reference: the region's reference sequence, upper case, plus strand.
+        counts: `variants` records that overlap the region; `unphased` heterozygous and `missing` genotypes (people × records);
+            `alts_applied`, `overlapping_skipped`, `symbolic_skipped`, `outside_skipped` ALT alleles (haplotypes × records).
+    """
+
+    name: str
+    contig: str
+    start: int
+    end: int
+    strand: str
+    samples: list[str]
+    sequences: list[str]
+    index: np.ndarray
+    reference: str
+    counts: dict[str, int]
+
+
+class _Edit(NamedTuple):
+    """One ALT allele: what replaces reference[start:stop] of the region; anchored: a pure indel behind a base that stays."""
+
+    start: int
+    stop: int
+    alt: str
+    anchored: bool
+
+
+def read_haplotypes(
+    genotypes: str | Path,
+    reference: str | Path,
+    regions: str | Path | Sequence[tuple],
+    samples: Sequence[str] | None = None,
+    unphased: str = "error",
+    missing: str = "error",
+    window: int | None = None,
+) -> Iterator[RegionHaplotypes]:
+    """The distinct haplotype sequences of each region, one region in memory at a time; each sequence is built once.
+
+    Files, samples, contigs and coordinates are checked at the call, the genotypes of a region when it is its turn.
+
+    Args:
+        genotypes: VCF or BCF with its index, see `genotypes.GenotypeFile`.
+        reference: FASTA of the same build, plain or bgzipped, with its `.fai` (and `.gzi`).
+        regions: see `read_regions`.
+        samples: ids, in this order; all of the file without it.
+        unphased: heterozygotes without phase: "error", "as_written" (first allele = first haplotype), "skip" (both haplotypes
+            keep the reference there).
+        missing: alleles that were not called: "error", "reference", "N" (the first REF base becomes N, as with `bcftools -M N`).
+        window: bases around the centre of each region, see `read_regions`.
+
+    Raises:
+        FileNotFoundError: a file or its index is absent.
+        ValueError: unknown policy, sample or contig, a region outside its contig; while iterating: REF alleles that differ from
+            the FASTA, ALT alleles with other letters than bases, unphased or missing genotypes under the policy "error" (those
+            of one region in one message).
+    """
+    for key, value, known in (("unphased", unphased, UNPHASED_POLICIES), ("missing", missing, MISSING_POLICIES)):
+        if value not in known:
+            raise ValueError(f"Haplotypes: {key} must be one of {', '.join(known)}, got {value!r}.\n  fix: set data.{key}.")
+    wanted = read_regions(regions)
+    fasta = _open_reference(Path(reference))
+    variants = GenotypeFile(genotypes, samples)
+    contigs = dict.fromkeys(region.contig for region in wanted)
+    in_fasta = {contig: match_contig(contig, fasta.references, Path(reference)) for contig in contigs}
+    in_variants = {contig: match_contig(contig, variants.contigs, variants.path) for contig in contigs}
+    lengths = {contig: fasta.get_reference_length(name) for contig, name in in_fasta.items()}
+    placed = read_regions(regions, window, lengths)  # once more, so that a fault names the line of the BED file
+
+    def each_region() -> Iterator[RegionHaplotypes]:
+        with fasta, variants:
+            for region in placed:
+                alleles = variants.read(in_variants[region.contig], region.start, region.end)
+                stop = max(region.end, *(p + len(ref) for p, ref in zip(alleles.positions, alleles.refs, strict=True)), 0)
+                bases = fasta.fetch(in_fasta[region.contig], region.start, stop).upper()
+                _check_region(region, alleles, bases, unphased, missing, variants.path, Path(reference))
+                yield _build_region(region, alleles, bases[: region.end - region.start], unphased, missing)
+
+    return each_region()
+
+
+def _open_reference(path: Path) -> pysam.FastaFile:
+    """The FASTA with its index; the index is never made silently, since the folder may be shared."""
+    if not path.is_file():
+        raise FileNotFoundError(f"Reference: a FASTA is expected, got no such file.\n  file: {path}\n  fix: set data.reference.")
+    absent = [s for s in ([".fai", ".gzi"] if path.suffix in (".gz", ".bgz") else [".fai"]) if not Path(f"{path}{s}").is_file()]
+    if absent:
+        raise FileNotFoundError(
+            f"Reference: a FASTA with its index is expected, got none ({', '.join(absent)}) beside it.\n"
+            f"  file: {path}\n  fix: samtools faidx {shlex.quote(str(path))}   (compressed: by bgzip, not gzip)"
+        )
+    try:
+        return pysam.FastaFile(str(path))
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"Reference: a FASTA, plain or bgzipped, is expected, got a file that cannot be opened ({error}).\n"
+            f"  file: {path}\n  fix: gzip -dc FILE | bgzip > ref.fa.gz && samtools faidx ref.fa.gz"
+        ) from error
+
+
+def _check_region(
+    region: Region, alleles: Alleles, bases: str, unphased: str, missing: str, genotypes: Path, reference: Path
+) -> None:
+    """Every fault of one region in one message. `bases` is the reference from the region's start to the last REF base."""
+    found = _differing_refs(region, alleles, bases, reference) + _foreign_letters(region, alleles)
+    if unphased == "error":
+        found += _refused_calls(region, alleles, _unphased(alleles), "heterozygous without phase", "unphased=as_written or skip")
+    if missing == "error":
+        calls_SV = (alleles.alleles == MISSING).any(axis=1)
+        found += _refused_calls(region, alleles, calls_SV, "missing in whole or part", "missing=reference or N")
+    if found:
+        faults, fixes = zip(*found, strict=True)
+        raise ValueError(
+            f"Haplotypes: phased, complete genotypes of bases whose REF equals the FASTA are expected in region {region.name} "
+            f"({region.contig}:{region.start + 1}-{region.end}), got:\n{list_faults(list(faults))}"
+            f"  file: {genotypes}\n  fix: {'; '.join(fixes)}."
+        )
+
+
+def _differing_refs(region: Region, alleles: Alleles, bases: str, reference: Path) -> list[tuple[str, str]]:
+    """(fault, fix) where REF alleles are not what the FASTA has; mostly another build, seldom single damaged records."""
+    offsets = (alleles.positions - region.start).tolist()
+    found = [(at, ref, bases[at : at + len(ref)]) for at, ref in zip(offsets, alleles.refs, strict=True) if at >= 0]
+    differing = [entry for entry in found if entry[1] != entry[2]]
+    if not differing:
+        return []
+    at, ref, base = differing[0]
+    fault = (
+        f"REF differs from the FASTA at {len(differing)} of {len(found)} variants; "
+        f"the first is {region.contig}:{region.start + at + 1}, REF {ref}, FASTA {base or 'ends before'}"
+    )
+    another_build = 2 * len(differing) > len(found)
+    return [
+        (fault, f"give the FASTA of the genome build that the genotypes were called on, not {reference}")
+        if another_build
+        else (fault, f"repair these records, e.g. `bcftools norm --check-ref x -f {shlex.quote(str(reference))}`")
+    ]
+
+
+def _foreign_letters(region: Region, alleles: Alleles) -> list[tuple[str, str]]:
+    """(fault, fix) for ALT alleles that are neither bases nor symbolic."""
+    spelled = [(v, alt) for v, alts in enumerate(alleles.alts) for alt in alts if SYMBOLS.isdisjoint(alt)]
+    foreign = [(v, alt) for v, alt in spelled if not BASES.issuperset(alt)]
+    if not foreign:
+        return []
+    v, alt = foreign[0]
+    fault = (
+        f"ALT holds other letters than IUPAC bases in {len(foreign)} of {len(spelled)} alleles; "
+        f"the first is {alt} at {region.contig}:{alleles.positions[v] + 1}"
+    )
+    return [(fault, "repair or drop these records")]
+
+
+def _refused_calls(region: Region, alleles: Alleles, calls_SV: np.ndarray, what: str, policy: str) -> list[tuple[str, str]]:
+    """(fault, fix) for genotypes that a policy refuses."""
+    if not calls_SV.any():
+        return []
+    s, v = np.argwhere(calls_SV)[0]
+    spelling = ("|" if alleles.phased[s, v] else "/").join("." if a == MISSING else str(a) for a in alleles.alleles[s, :, v])
+    fault = (
+        f"{calls_SV.sum()} of {calls_SV.size} genotypes are {what}; the first is {spelling} of {alleles.samples[s]} "
+        f"at {region.contig}:{alleles.positions[v] + 1}"
+    )
+    return [(fault, f"phase and impute the genotypes, or set data.{policy}")]
+
+
+def _unphased(alleles: Alleles) -> np.ndarray:
+    """(samples, variants) bool: the two alleles differ and nothing says which haplotype has which."""
+    return ~alleles.phased & (alleles.alleles[:, 0] != alleles.alleles[:, 1])
+
+
+def _build_region(region: Region, alleles: Alleles, reference: str, unphased: str, missing: str) -> RegionHaplotypes:
+    """Tell haplotypes apart by their allele vectors, build each distinct vector once, join vectors that spell the same string."""
+    unphased_SV = _unphased(alleles)
+    numbers_SHV = alleles.alleles.copy()
+    missing_count = int((numbers_SHV == MISSING).any(axis=1).sum())
+    if unphased == "skip":
+        numbers_SHV[np.broadcast_to(unphased_SV[:, None], numbers_SHV.shape)] = 0
+    if missing == "reference":
+        numbers_SHV[numbers_SHV == MISSING] = 0
+    begins_before = alleles.positions < region.start
+    outside = int(np.count_nonzero(numbers_SHV[:, :, begins_before]))
+    numbers_SHV[:, :, begins_before] = 0
+
+    rows, row_of, times = _distinct_rows(numbers_SHV.reshape(2 * len(alleles.samples), -1))
+    edits: dict[tuple[int, int], _Edit | None] = {}
+    sequences: dict[str, int] = {}
+    sequence_of_row = np.empty(len(rows), dtype=np.int32)
+    applied = overlapping = symbolic = 0
+    for number, (row, people) in enumerate(zip(rows, times.tolist(), strict=True)):
+        carried = [(v, int(row[v])) for v in np.flatnonzero(row).tolist()]
+        for key in carried:
+            if key not in edits:
+                edits[key] = _make_edit(alleles, *key, region)
+        usable = [edits[key] for key in carried if edits[key] is not None]
+        sequence, skipped = _apply(reference, usable)
+        sequence_of_row[number] = sequences.setdefault(sequence, len(sequences))
+        applied += people * (len(usable) - skipped)
+        overlapping += people * skipped
+        symbolic += people * (len(carried) - len(usable))
+    counts = {
+        "variants": len(alleles.refs),
+        "alts_applied": applied,
+        "overlapping_skipped": overlapping,
+        "symbolic_skipped": symbolic,
+        "outside_skipped": outside,
+        "unphased": int(unphased_SV.sum()),
+        "missing": missing_count,
+    }
+    index = sequence_of_row[row_of].reshape(len(alleles.samples), 2)
+    where = (region.name, region.contig, region.start, region.end, region.strand)
+    return RegionHaplotypes(*where, alleles.samples, list(sequences), index, reference, counts)
+
+
+def _distinct_rows(rows: np.ndarray) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+    """Distinct rows in order of appearance, the number of the distinct row of each row, and how often each appears."""
+    varying = np.ascontiguousarray(rows[:, rows.any(axis=0)])
+    numbers: dict[bytes, int] = {}
+    row_of = np.array([numbers.setdefault(row.tobytes(), len(numbers)) for row in varying], dtype=np.intp)
+    first = np.unique(row_of, return_index=True)[1]
+    return [rows[i] for i in first], row_of, np.bincount(row_of)
+
+
+def _make_edit(alleles: Alleles, v: int, number: int, region: Region) -> _Edit | None:
+    """The replacement that an allele stands for, cut at the region's end; None for a symbolic allele without bases or END."""
+    ref, start = alleles.refs[v], int(alleles.positions[v]) - region.start
+    if number == MISSING:
+        return _Edit(start, start + 1, "N", anchored=False)
+    alt = alleles.alts[v][number - 1]
+    room = region.end - region.start - start
+    if alt == "<DEL>" and alleles.stops[v] - alleles.positions[v] > len(ref):
+        return _Edit(start, start + min(int(alleles.stops[v] - alleles.positions[v]), room), ref[0], anchored=True)
+    if not SYMBOLS.isdisjoint(alt):
+        return None
+    length = min(len(ref), room)
+    return _Edit(start, start + length, alt if length == len(ref) else alt[:length], _is_anchored_indel(ref, alt))
+
+
+def _is_anchored_indel(ref: str, alt: str) -> bool:
+    """One allele is the other plus one inserted stretch, behind a first base that both share."""
+    short, long = sorted((ref, alt), key=len)
+    shared = next((i for i, (a, b) in enumerate(zip(short, long, strict=False)) if a != b), len(short))
+    return shared > 0 and len(short) < len(long) and long.endswith(short[shared:])
+
+
+def _apply(reference: str, edits: list[_Edit]) -> tuple[str, int]:
+    """One haplotype's sequence from its edits in file order, and how many of them were skipped as overlapping."""
+    pieces: list[str] = []
+    done, skipped, after_insertion = 0, 0, False
+    for start, stop, alt, anchored in edits:
+        if start >= done:
+            pieces += reference[done:start], alt
+        elif start == done - 1 and anchored and not after_insertion:
+            pieces.append(alt[1:])
+        else:
+            skipped += 1
+            continue
+        done, after_insertion = stop, len(alt) > stop - start
+    return "".join([*pieces, reference[done:]]), skipped

@@ -1,0 +1,341 @@
+"""Splits: subject ids with their families and strata flow in; train, validation and test parts, frozen in a file, flow out."""
+
+import hashlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from brainmt_align.atomic import write_atomically
+from brainmt_align.data.tables import is_blank, some
+
+PARTS = ("train", "validation", "test")
+FORMAT = "brainmt-align split 1"
+
+
+class Split(NamedTuple):
+    """Subject ids of each part, sorted; no id is in two parts."""
+
+    train: list[str]
+    validation: list[str]
+    test: list[str]
+    seed: int
+
+
+def make_split(
+    subject_ids: Sequence[str],
+    fractions: Sequence[float] = (0.7, 0.1, 0.2),
+    seed: int = 0,
+    groups: Sequence[Hashable] | None = None,
+    strata: Sequence[Hashable] | None = None,
+) -> Split:
+    """Deal people out to train, validation and test; the same people and seed give the same parts in whatever order they come.
+
+    Groups are never divided. They are dealt out by size, the largest first, within a size by their make-up of strata, and each
+    goes to the part that is the furthest behind its share (Sainte-Laguë). So every part gets its share of large and small
+    groups and of every stratum, and the sizes are exact unless groups forbid it.
+
+    Args:
+        subject_ids: one id a person.
+        fractions: shares of train, validation and test that sum to 1, or three whole numbers of people that sum to all.
+        seed: orders the people of one size and stratum.
+        groups: label of each person's group (family); None makes everyone free.
+        strata: label of each person's stratum.
+
+    Raises:
+        ValueError: repeated ids, shares that do not fit, labels that are missing or of another length, a group that fits nowhere,
+            or a part that stays empty.
+
+    Reference:
+        Sainte-Laguë 1910, the divisor method with the quotients (seats + 1/2) / share.
+    """
+    people = _check_people(subject_ids, groups, strata)
+    targets = _target_sizes(fractions, len(people))
+    blocks = defaultdict(list)
+    for person in sorted(people):
+        group, stratum = people[person]
+        blocks[person if groups is None else group].append((person, stratum))
+    too_large = {str(group): len(block) for group, block in blocks.items() if len(block) > max(targets)}
+    if too_large:
+        listed = some([f"{group} ({size} people)" for group, size in sorted(too_large.items())])
+        raise ValueError(
+            f"Split: no part can hold a group of more than {max(targets)} people; got {listed}.\n"
+            "  fix: give the largest part a larger share, or check the groups' labels."
+        )
+    parts: tuple[list[str], ...] = ([], [], [])
+    for block in sorted(blocks.values(), key=lambda block: _dealing_order(block, seed)):
+        parts[_most_behind([len(part) for part in parts], targets, len(block))].extend(person for person, _ in block)
+    empty = [name for name, part in zip(PARTS, parts, strict=True) if not part]
+    if empty:
+        raise ValueError(
+            f"Split: every part needs people; {' and '.join(empty)} got none of {len(people)} people in {len(blocks)} groups.\n"
+            "  fix: give it a larger share, or bring more people."
+        )
+    return Split(*(sorted(part) for part in parts), seed)
+
+
+class FrozenSplit(NamedTuple):
+    """A split with what it was made with, as `save_split` wants it."""
+
+    split: Split
+    settings: dict[str, Any]
+
+
+def choose_split(
+    people: pd.DataFrame,
+    parts: Sequence[float],
+    seed: int,
+    groups: str | None = None,
+    strata: Sequence[str] = (),
+    path: str | Path | None = None,
+) -> FrozenSplit:
+    """The split in a file, refused when it no longer fits, or a new one where no file is named; nothing is written.
+
+    Args:
+        people: one row a person, with subject_id.
+        parts: train : validation : test, in any unit.
+        seed: of the dealing.
+        groups: column of `people` whose members stay together.
+        strata: columns of `people` that every part gets its share of.
+        path: a file of `save_split`; None: a new split.
+
+    Raises:
+        ValueError: columns that `people` lacks, fewer than two people to choose or to score among, and what `make_split` and
+            `load_split` complain of.
+    """
+    subjects = people["subject_id"].tolist()
+    settings = {"parts": list(parts), "seed": seed, "groups": groups, "strata": list(strata)}
+    grouping = [] if groups is None else [groups]
+    _check_columns(people, [*grouping, *strata])
+    group_labels, stratum_labels = labels_of(people, grouping), labels_of(people, strata)
+    if path is not None:
+        split = load_split(path, subjects, settings, group_labels)
+    else:
+        split = make_split(subjects, [part / sum(parts) for part in parts], seed, group_labels, stratum_labels)
+    small = [f"{name} {len(getattr(split, name))}" for name in PARTS[1:] if len(getattr(split, name)) < 2]
+    if small:
+        raise ValueError(
+            f"Split: at least 2 people to validate and 2 to test are needed to rank anybody, got {', '.join(small)}.\n"
+            f"  fix: set split.parts so that {len(subjects)} people leave more for them."
+        )
+    return FrozenSplit(split, settings)
+
+
+def labels_of(people: pd.DataFrame, columns: Sequence[str], complete: bool = False) -> list[Hashable] | None:
+    """One label a person from one column, or from several joined; None without columns.
+
+    Args:
+        people: one row a person, with subject_id.
+        columns: whose values are the labels.
+        complete: whether everyone must have a value.
+
+    Raises:
+        ValueError: columns that `people` lacks, or people without a value where `complete`.
+    """
+    _check_columns(people, columns)
+    blank = people.loc[people[list(columns)].isna().any(axis=1), "subject_id"].tolist() if complete and columns else []
+    if blank:
+        raise ValueError(
+            f"Split: a value of {', '.join(columns)} was expected for everyone, got none for {len(blank)}: {some(blank)}.\n"
+            "  fix: fill the column in the participants table, or leave it out of evaluation.strata."
+        )
+    if len(columns) == 1:
+        return people[columns[0]].tolist()
+    return list(people[list(columns)].itertuples(index=False, name=None)) if columns else None
+
+
+def fingerprint(split: Split) -> str:
+    """SHA-256 of who is in which part."""
+    return _hash(split._asdict())
+
+
+def check_unseen(path: str | Path, split: Split) -> None:
+    """Refuse to score people whom an earlier run has trained on or chosen its weights by.
+
+    Args:
+        path: split.json of the earlier run.
+        split: today's.
+
+    Raises:
+        ValueError: test people of today were training or validation people then; or the file is no split.
+    """
+    earlier, _ = _read_split(Path(path))
+    seen = sorted(set(split.test) & {*earlier.train, *earlier.validation})
+    if seen:
+        raise ValueError(
+            f"Split: test people must be new to the checkpoint, got {len(seen)} of {len(split.test)} whom it was trained or "
+            f"chosen on: {some(seen)}.\n  file: {path}\n  fix: keep to that split with split.file={path} and its seed and parts."
+        )
+
+
+def save_split(path: str | Path, split: Split, settings: Mapping[str, Any]) -> Path:
+    """Freeze a split in a JSON file, with hashes over its people and over all that it holds; the file is replaced at once.
+
+    Args:
+        path: the file; its folder is made.
+        split: what `make_split` gave.
+        settings: what the split was made with, as JSON can hold it; `load_split` compares it.
+    """
+    path = Path(path)
+    everyone = [*split.train, *split.validation, *split.test]
+    content = {"format": FORMAT, "settings": _as_json(settings), **split._asdict(), "people_sha256": _hash(sorted(everyone))}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(content | {"sha256": _hash(content)}, indent=1) + "\n"
+    return write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def load_split(
+    path: str | Path,
+    subject_ids: Sequence[str],
+    settings: Mapping[str, Any],
+    groups: Sequence[Hashable] | None = None,
+) -> Split:
+    """Read a frozen split, and refuse it when it is no longer the split of these people and settings.
+
+    Args:
+        path: a file of `save_split`.
+        subject_ids: the people of today.
+        settings: the settings of today.
+        groups: today's label of each person's group; a group that lies in two parts is a fault.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is no split, was edited by hand, or does not fit: all reasons listed.
+    """
+    path = Path(path)
+    split, saved_settings = _read_split(path)
+    faults = _compare_people(split, _check_people(subject_ids, groups, None), grouped=groups is not None)
+    faults += _compare_settings(saved_settings, _as_json(settings))
+    if faults:
+        raise ValueError(
+            "Split: the frozen split no longer fits:\n  - " + "\n  - ".join(faults) + f"\n  file: {path}\n"
+            "  fix: bring back the people and settings it was made with, or delete it to have the split made again "
+            "(results then no longer compare)."
+        )
+    return split
+
+
+def _check_columns(people: pd.DataFrame, columns: Sequence[str]) -> None:
+    absent = [column for column in columns if column not in people]
+    if absent:
+        raise ValueError(
+            f"Split: groups and strata must name columns of the participants, got {', '.join(absent)}.\n"
+            f"  fix: set split.groups, split.strata and evaluation.strata to some of {', '.join(people.columns)}."
+        )
+
+
+def _read_split(path: Path) -> tuple[Split, dict[str, Any]]:
+    """A split and its settings from a file that is whole."""
+    if not path.is_file():
+        raise FileNotFoundError(f"Split: expected a file, got none.\n  file: {path}\n  fix: correct the path, or make it again.")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        saved_hash = content.pop("sha256")
+        split = Split(**{name: content[name] for name in Split._fields})
+        saved_settings = content["settings"]
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"Split: expected a file of format {FORMAT!r}, got something else ({error!r}).\n  file: {path}\n"
+            "  fix: delete it to have the split made again."
+        ) from error
+    if _hash(content) != saved_hash:
+        raise ValueError(
+            f"Split: its content should hash to {saved_hash[:12]}…, got {_hash(content)[:12]}…: it was edited or damaged.\n"
+            f"  file: {path}\n  fix: restore it from a backup, or delete it to have the split made again "
+            "(results then no longer compare)."
+        )
+    return split, saved_settings
+
+
+def _check_people(
+    subject_ids: Sequence[str], groups: Sequence[Hashable] | None, strata: Sequence[Hashable] | None
+) -> dict[str, tuple[Hashable, str]]:
+    """Group and stratum of each person; without labels None and one stratum for all."""
+    subject_ids = list(subject_ids)
+    repeated = [person for person, count in Counter(subject_ids).items() if count > 1]
+    if repeated or not subject_ids:
+        raise ValueError(
+            f"Split: expected one id a person, got {len(subject_ids)} ids; repeated: {some(repeated) or 'none'}.\n"
+            "  fix: pass the subject_id column of the cohort's people."
+        )
+    labels = {}
+    for name, values in (("groups", groups), ("strata", strata)):
+        labels[name] = [None] * len(subject_ids) if values is None else list(values)
+        if len(labels[name]) != len(subject_ids):
+            raise ValueError(
+                f"Split: expected one label of {name} for each of {len(subject_ids)} people, got {len(labels[name])}.\n"
+                f"  fix: take {name} from the same table as the ids."
+            )
+        blank = [] if values is None else [who for who, label in zip(subject_ids, labels[name], strict=True) if is_blank(label)]
+        if blank:
+            raise ValueError(
+                f"Split: expected a label of {name} for everyone, got none for {some(blank)}.\n"
+                "  fix: fill the column; people without relatives get a group of their own."
+            )
+    return {who: (group, str(stratum)) for who, group, stratum in zip(subject_ids, *labels.values(), strict=True)}
+
+
+def _target_sizes(fractions: Sequence[float], num_people: int) -> tuple[int, int, int]:
+    """People of each part: counts as they are, fractions rounded by the largest remainder."""
+    counts = all(float(each).is_integer() for each in fractions) and sum(fractions) > 1
+    total = num_people if counts else 1
+    if len(fractions) != 3 or not all(each >= 0 for each in fractions) or abs(sum(fractions) - total) > 1e-6:
+        raise ValueError(
+            f"Split: expected shares of train, validation and test that sum to 1, or counts that sum to {num_people}; got "
+            f"{', '.join(f'{each:g}' for each in fractions)} (sum {sum(fractions):g}).\n  fix: correct the three numbers."
+        )
+    exact = [float(each) * (1 if counts else num_people) for each in fractions]
+    sizes = [int(each + 1e-9) for each in exact]
+    for part in sorted(range(3), key=lambda part: sizes[part] - exact[part])[: num_people - sum(sizes)]:
+        sizes[part] += 1
+    empty = [name for name, size in zip(PARTS, sizes, strict=True) if size == 0]
+    if empty:
+        raise ValueError(
+            f"Split: every part needs people; a share of {', '.join(f'{each:g}' for each in fractions)} of {num_people} people "
+            f"leaves {' and '.join(empty)} without any.\n  fix: give it a larger share, or bring more people."
+        )
+    return tuple(sizes)
+
+
+def _dealing_order(block: list[tuple[str, str]], seed: int) -> tuple:
+    """Largest first, then by the strata of the members, then as the seed shuffles; a hash, so no library's generator matters."""
+    make_up = sorted(stratum for _, stratum in block)
+    return (-len(block), _hash([seed, make_up]), _hash([seed, [person for person, _ in block]]))
+
+
+def _most_behind(sizes: Sequence[int], targets: Sequence[int], more: int) -> int:
+    """The part that `more` people go to: the one furthest behind its share among those with room, else the least overfilled."""
+    room = [part for part in range(3) if sizes[part] + more <= targets[part]]
+    if room:
+        return min(room, key=lambda part: (sizes[part] + more / 2) / targets[part])
+    return min(range(3), key=lambda part: (sizes[part] + more) / targets[part])
+
+
+def _compare_people(split: Split, people: Mapping[str, tuple[Hashable, str]], grouped: bool) -> list[str]:
+    part_of = {person: name for name in PARTS for person in getattr(split, name)}
+    new, gone = sorted(people.keys() - part_of.keys()), sorted(part_of.keys() - people.keys())
+    faults = [f"people that it does not have: {some(new)}"] if new else []
+    faults += [f"people that are no longer there: {some(gone)}"] if gone else []
+    if grouped:
+        parts_of_group = defaultdict(set)
+        for person in people.keys() & part_of.keys():
+            parts_of_group[people[person][0]].add(part_of[person])
+        torn = sorted(str(group) for group, parts in parts_of_group.items() if len(parts) > 1)
+        faults += [f"groups that lie in two parts: {some(torn)}"] if torn else []
+    return faults
+
+
+def _compare_settings(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    keys = [key for key in {**saved, **now} if key not in saved or key not in now or saved[key] != now[key]]
+    return [f"{key}: made with {saved.get(key, 'nothing')!r}, now {now.get(key, 'nothing')!r}" for key in keys]
+
+
+def _as_json(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return json.loads(json.dumps(dict(settings)))
+
+
+def _hash(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""Ranks, metrics and permutation tests: arrays flow in, figures flow out."""

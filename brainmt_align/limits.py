@@ -1,0 +1,36 @@
+"""Limits of configured values: a key, its value and what it may be flow in; an error that says all of it flows out."""
+
+from typing import Any
+
+
+def complain(expected: str, got: Any, fix: str) -> None:
+    """Raise the one form that all faults of a configuration have.
+
+    Raises:
+        ValueError: always.
+    """
+    raise ValueError(f"{expected}; got {got!r}.\n  where: the configuration\n  fix: set {fix}.")
+
+
+def require_choice(key: str, value: Any, known: tuple) -> None:
+    """Refuse a value that is none of `known`; the fix names the first of them."""
+    if value not in known:
+        choices = ["null" if each is None else str(each) for each in known]
+        complain(f"{key} must be one of {', '.join(choices)}", value, f"{key}={choices[0]}")
+
+
+def require_range(key: str, value: float, low: float, high: float | None) -> None:
+    """Refuse a value outside low … high, both included, and NaN; high None: no upper limit."""
+    if not value >= low or (high is not None and not value <= high):
+        limits = f"at least {low:g}" if high is None else f"between {low:g} and {high:g}"
+        complain(f"{key} must be {limits}", value, f"{key}={low if high is None else high:g}")
+
+
+def require_orientation(value: str) -> None:
+    """Refuse what is not three letters, one end of each axis, in any order."""
+    if sorted(value.translate(str.maketrans("LPI", "RAS"))) != ["A", "R", "S"]:
+        complain(
+            "data.orientation must name one end of each axis, one of L R, one of A P and one of I S",
+            value,
+            "data.orientation=RAS",
+        )

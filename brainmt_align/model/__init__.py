@@ -1,0 +1,1 @@
+"""Projectors, towers and losses: encoder features flow in, unit-norm embeddings and scalars flow out."""

@@ -1,0 +1,1 @@
+"""Figures for people: arrays flow in, matplotlib figures flow out."""

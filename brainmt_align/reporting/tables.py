@@ -1,0 +1,37 @@
+"""Tables for the terminal: figures of metrics.json flow in, a rich Table flows out."""
+
+from typing import Any
+
+from rich.table import Table
+
+KS = (1, 5, 10)
+DIRECTIONS = {"fmri_to_dna": "scan → genome", "dna_to_fmri": "genome → scan"}
+RIVALS = {"": "", "chance_": "  chance", "oracle_": "  oracle"}
+
+
+def retrieval_table(retrieval: dict[str, dict[str, Any]]) -> Table:
+    """Recall, median rank and permutation p of both directions, each above chance and, where it is known, the oracle.
+
+    Args:
+        retrieval: as `evaluation.retrieval.retrieval_metrics` returns it; None is shown as n/a.
+    """
+    fewest = min(figures["permutations"] for figures in retrieval.values())
+    table = Table(
+        title=f"Retrieval among {retrieval['fmri_to_dna']['n']} test people",
+        caption=f"p: permutation test over {fewest:,} re-pairings of the people",
+    )
+    table.add_column("")
+    for heading in (*(f"recall@{k}" for k in KS), "median rank", "p"):
+        table.add_column(heading, justify="right")
+    for direction, name in DIRECTIONS.items():
+        figures = retrieval[direction]
+        for prefix, rival in RIVALS.items():
+            keys = [f"{prefix}{figure}" for figure in (*(f"recall@{k}" for k in KS), "median_rank")]
+            if keys[-1] in figures:
+                p_value = "" if prefix else f"{figures['p_value']:.2g}"
+                table.add_row(rival or name, *(_cell(figures[key]) for key in keys), p_value)
+    return table
+
+
+def _cell(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.3g}"

@@ -1,0 +1,294 @@
+"""The run folder: weights, optimiser state, resolved config and provenance flow in and out, each file written atomically."""
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+import subprocess
+import time
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import pandas as pd
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from brainmt_align.atomic import write_atomically
+
+PACKAGES = ("brainmt-align", "torch", "accelerate", "transformers", "numpy", "numba", "nibabel", "pysam", "safetensors")
+HASHED_BYTES = 1 << 30
+STATE = "last.state.pt"
+TRACKER_FOLDERS = {"wandb", "brainmt-align"}  # what Accelerate's trackers make in a run folder
+
+
+class Stateful(Protocol):
+    """A model, an optimiser, a schedule, a gradient scaler."""
+
+    def state_dict(self) -> dict: ...
+
+    def load_state_dict(self, state: dict) -> object: ...
+
+
+class RunFolder(NamedTuple):
+    """Whether an interrupted run with the same configuration continues, where an earlier run's files went, and both in words."""
+
+    resumed: bool
+    archived: Path | None
+    note: str | None
+
+
+def check_run_folder(path: Path, *inputs: str | Path | None) -> None:
+    """Refuse a place that holds something else than a run, before any work; changes nothing.
+
+    A run's folder holds config.yaml and files; of folders only a tracker's.
+
+    Args:
+        path: where a run shall leave its files.
+        inputs: files that the run reads and that must not be moved away with an earlier run; None is skipped.
+
+    Raises:
+        FileExistsError: the place is a file or lies under one, is the working folder, is a folder that is neither empty nor a
+            run's, or holds one of the inputs.
+    """
+    place = path.resolve()
+    held = [str(each) for each in inputs if each is not None and Path(each).resolve().is_relative_to(place)]
+    if held or place == Path.cwd() or any(parent.is_file() for parent in place.parents):
+        got = f"one that holds {', '.join(held)}" if held else "the working folder, or a place under a file"
+        raise FileExistsError(
+            f"A folder of the run's own was expected, got {got}.\n  file: {path}\n  fix: set out= to another place."
+        )
+    entries = sorted(path.iterdir()) if path.is_dir() else []
+    inside = [entry for entry in entries if not entry.name.startswith(".") and ".partial-" not in entry.name]
+    foreign = [entry.name for entry in inside if entry.is_dir() and entry.name not in TRACKER_FOLDERS]
+    if (path.exists() and not path.is_dir()) or foreign or (inside and not (path / "config.yaml").is_file()):
+        got = "a file" if not inside else f"a folder with {', '.join(foreign[:3] or [entry.name for entry in inside[:3]])}"
+        raise FileExistsError(
+            f"A new folder or that of an earlier run was expected, got {got}.\n  file: {path}\n  fix: set out= to another place."
+        )
+
+
+def open_run_folder(path: Path, config_yaml: str, product: str = "metrics.json", resumable: str = STATE) -> RunFolder:
+    """Make room for a run without losing an earlier one.
+
+    An interrupted run (resumable state, but no product) with the same configuration is continued; any other earlier run in
+    this place is renamed to `<name>-<time it was last written>`.
+
+    Args:
+        path: the run folder.
+        config_yaml: the resolved configuration; saved as config.yaml.
+        product: file that a finished run holds.
+        resumable: file that an interrupted run can be continued from.
+
+    Raises:
+        FileExistsError: see `check_run_folder`.
+    """
+    check_run_folder(path)
+    config_file, archived = path / "config.yaml", None
+    if (path / resumable).exists() and not (path / product).exists() and config_file.read_text() == config_yaml:
+        for torn in path.glob("*.partial-*"):
+            torn.unlink()
+        return RunFolder(True, None, f"The interrupted run in {path} goes on")
+    if config_file.exists():
+        stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(max(file.stat().st_mtime for file in path.iterdir())))
+        archived = _free_name(path.with_name(f"{path.name}-{stamp}"))
+        path.rename(archived)
+    path.mkdir(parents=True, exist_ok=True)
+    write_atomically(config_file, lambda partial: partial.write_text(config_yaml))
+    return RunFolder(False, archived, f"An earlier run was in {path}; it is now {archived}" if archived else None)
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Write `content` as readable JSON; NaN is refused, None is null."""
+    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+    write_atomically(path, lambda partial: partial.write_text(text))
+
+
+def save_weights(path: Path, model: nn.Module, description: dict) -> None:
+    """Save a model's parameters and buffers as safetensors, with what is needed to build it again as metadata.
+
+    Args:
+        path: a .safetensors file.
+        model: unwrapped.
+        description: JSON-ready facts about the model and its data (shapes, orientation, regions …).
+    """
+    tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in model.state_dict().items()}
+    metadata = {"brainmt_align": json.dumps(description)}
+    write_atomically(path, lambda partial: save_file(tensors, partial, metadata))
+
+
+def read_description(path: Path) -> dict:
+    """The facts that `save_weights` wrote beside the weights.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a checkpoint of ours, or damaged.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(
+            f"A checkpoint of this project was expected, got no file.\n  file: {path}\n"
+            "  fix: name best.safetensors of a run folder."
+        )
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise ValueError(
+            f"A checkpoint in safetensors form was expected, got a file that cannot be read as one ({error}).\n"
+            f"  file: {path}\n  fix: name best.safetensors of a run folder, or train again."
+        ) from error
+    if "brainmt_align" not in metadata:
+        raise ValueError(
+            "A checkpoint written by recipes/contrastive.py was expected, got safetensors without its description.\n"
+            f"  file: {path}\n  fix: official BrainMT weights go under fmri.checkpoint, not checkpoint."
+        )
+    return json.loads(metadata["brainmt_align"])
+
+
+def load_weights(path: Path, model: nn.Module, description: dict | None = None) -> None:
+    """Fill a model from `save_weights`; all faults come as one list.
+
+    Args:
+        path: a .safetensors file of `save_weights`.
+        model: unwrapped.
+        description: what today's model and data are like; every entry must equal the checkpoint's. None: not compared.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a checkpoint of ours, another description, or parameters missing, unknown or of another shape.
+    """
+    recorded = read_description(path)
+    found, wanted = load_file(path), model.state_dict()
+    faults = _differences(description or {}, recorded)
+    faults += [f"{name}: missing" for name in sorted(wanted.keys() - found.keys())]
+    faults += [f"{name}: not part of this model" for name in sorted(found.keys() - wanted.keys())]
+    faults += [
+        f"{name}: expected {tuple(wanted[name].shape)}, got {tuple(found[name].shape)}"
+        for name in sorted(wanted.keys() & found.keys())
+        if wanted[name].shape != found[name].shape
+    ]
+    if faults:
+        listed = "\n".join(f"    {fault}" for fault in faults[:12])
+        more = f"\n    … and {len(faults) - 12} more" if len(faults) > 12 else ""
+        raise ValueError(
+            f"The checkpoint must fit the model and the data that the configuration describes, got {len(faults)} differences:\n"
+            f"{listed}{more}\n  file: {path}\n  fix: take data.*, fmri.* and dna.* from the config.yaml beside the checkpoint."
+        )
+    model.load_state_dict(found)
+
+
+class History(NamedTuple):
+    """Figures of the training so far, one dict a row."""
+
+    steps: list[dict[str, float]]
+    epochs: list[dict[str, float | None]]
+
+
+def save_progress(folder: Path, parts: dict[str, Stateful], history: History, description: dict, criterion: str) -> None:
+    """Leave everything an interrupted run needs, and the best weights so far.
+
+    Writes best.safetensors when the newest epoch has the smallest `criterion`, last.safetensors, steps.csv and epochs.csv, and
+    last of all, in one step, last.state.pt: the states of all parts and the history, so that nothing in it can disagree.
+
+    Args:
+        folder: the run folder.
+        parts: unwrapped model (under "model"), optimiser, schedule and whatever else has a state_dict of tensors and numbers.
+        history: up to and with the newest epoch.
+        description: see `save_weights`; all of it must be the same when the run goes on.
+        criterion: column of `history.epochs` that chooses the best checkpoint; smaller is better, the earlier of equals stays.
+    """
+    scores = [row[criterion] for row in history.epochs]
+    dated = {**description, "epoch": len(scores) - 1}
+    if scores.index(min(scores)) == len(scores) - 1:
+        save_weights(folder / "best.safetensors", parts["model"], dated)
+    save_weights(folder / "last.safetensors", parts["model"], dated)
+    for name, rows in history._asdict().items():
+        write_atomically(folder / f"{name}.csv", partial(pd.DataFrame(rows).to_csv, index=False))
+    states = {name: part.state_dict() for name, part in parts.items()}
+    state = {"parts": states, "description": json.dumps(description), **history._asdict()}
+    write_atomically(folder / STATE, partial(torch.save, state))
+
+
+def load_progress(folder: Path, parts: dict[str, Stateful], description: dict) -> History:
+    """Put all parts where `save_progress` left them; nothing in the file is executed.
+
+    Args:
+        folder: the run folder.
+        parts: as for `save_progress`.
+        description: of today.
+
+    Raises:
+        ValueError: the run began under another description; lists the differences.
+    """
+    state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
+    faults = _differences(description, json.loads(state["description"]))
+    if faults:
+        listed = "\n".join(f"    {fault}" for fault in faults)
+        raise ValueError(
+            f"An interrupted run can only go on as it began, got {len(faults)} differences:\n{listed}\n"
+            f"  file: {folder / STATE}\n  fix: launch it as before, or set out= to another place."
+        )
+    for name, part in parts.items():
+        part.load_state_dict(state["parts"][name])
+    return History(state["steps"], state["epochs"])
+
+
+def provenance(files: dict[str, Path | str | None], extra: dict[str, object]) -> dict[str, object]:
+    """What a reader needs to know where figures come from: versions, git commit, data hashes.
+
+    Args:
+        files: input files by configuration key; None and folders are skipped. Above 1 GiB size and time stand for the hash.
+        extra: facts that the recipe adds.
+    """
+    return {
+        "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": {name: _version(name) for name in PACKAGES},
+        "git_commit": _git_commit(),
+        "inputs": {key: _fingerprint(Path(path)) for key, path in files.items() if path is not None and Path(path).is_file()},
+        **extra,
+    }
+
+
+def _differences(expected: dict, recorded: dict) -> list[str]:
+    """One line for every entry of `expected` that `recorded` lacks or has otherwise."""
+    expected = json.loads(json.dumps(expected))
+    return [f"{key}: expected {value}, got {recorded.get(key)}" for key, value in expected.items() if recorded.get(key) != value]
+
+
+def _free_name(path: Path) -> Path:
+    free, number = path, 1
+    while free.exists():
+        number += 1
+        free = path.with_name(f"{path.name}-{number}")
+    return free
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _git_commit() -> str | None:
+    """The commit of the checkout this code runs from, with '+changes' when the tree differs from it."""
+    here = Path(__file__).resolve().parent
+    try:
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
+        status = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=here, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head.stdout.strip() + ("+changes" if status.stdout.strip() else "")
+
+
+def _fingerprint(path: Path) -> dict[str, object]:
+    stat = path.stat()
+    facts: dict[str, object] = {"name": path.name, "bytes": stat.st_size}
+    if stat.st_size > HASHED_BYTES:
+        return {**facts, "modified": stat.st_mtime}
+    with path.open("rb") as file:
+        return {**facts, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}

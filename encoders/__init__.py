@@ -1,0 +1,57 @@
+"""The networks: BrainMT for fMRI and frozen DNA encoders. Tensors or DNA strings flow in, features flow out.
+
+Everything is imported on first use, so that a run without DNA (or without fMRI) loads only what it needs.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+    from encoders.brainmt import BrainMT, BrainMTConfig
+    from encoders.dna import DNAEncoder
+
+__all__ = ["BrainMT", "BrainMTConfig", "load_dna_encoder"]
+
+DNA_ENCODERS = {"caduceus": ("encoders.caduceus", "CaduceusEncoder")}
+
+
+def load_dna_encoder(
+    name: str,
+    checkpoint: str | None = None,
+    layer: int | str | None = None,
+    device: "str | torch.device | None" = None,
+    dtype: "str | torch.dtype | None" = None,
+    seed: int = 0,
+) -> "DNAEncoder":
+    """A frozen DNA encoder, ready to embed.
+
+    Args:
+        name: a key of DNA_ENCODERS.
+        checkpoint: a local folder in the published layout, a local weights file with its config.json beside it, or a hub id
+            (asked for only when no such path exists); None: random weights of a small configuration, told by `seed`.
+        layer: which layer's output is the feature; None is the encoder's default. Caduceus: entry k of the published
+            output_hidden_states list, by default the last hidden state (after the final norm).
+        device: None is the GPU where there is one.
+        dtype: precision of the weights and the arithmetic, "float32" (None) or "bfloat16"; vectors come out as float32.
+        seed: of the random weights; unused with a checkpoint. The global random state is left as it was.
+
+    Raises:
+        ValueError: an unknown name, layer or dtype; a checkpoint that does not fit its configuration.
+        FileNotFoundError: no such checkpoint.
+    """
+    if name not in DNA_ENCODERS:
+        raise ValueError(
+            f"A DNA encoder must be one of {', '.join(DNA_ENCODERS)}; got {name!r}.\n"
+            "  fix: choose one of these (dna.encoder in the recipes)."
+        )
+    module, class_name = DNA_ENCODERS[name]
+    encoder_class = getattr(import_module(module), class_name)
+    return encoder_class.load(checkpoint, layer=layer, device=device, dtype=dtype, seed=seed)
+
+
+def __getattr__(name: str) -> object:
+    if name in ("BrainMT", "BrainMTConfig"):
+        return getattr(import_module("encoders.brainmt"), name)
+    raise AttributeError(f"module 'encoders' has no attribute {name!r}; it has {', '.join(__all__)}.")

@@ -1,0 +1,178 @@
+"""Published weights: a folder, a file or a hub id flows in, a local file and a network that holds exactly its tensors flow out.
+
+Only tensors, numbers and JSON are read: safetensors, or a torch file with weights_only. Nothing of a checkpoint is executed.
+"""
+
+import pickle
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+
+_MAX_FAULTS_SHOWN = 20
+
+_SCALAR = np.float64(0).__reduce__()[0]
+_NUMPY_SCALARS = [
+    *(_SCALAR, (_SCALAR, "numpy.core.multiarray.scalar"), np.dtype),  # the second name is the one of NumPy 1
+    *{type(np.dtype(code)) for code in "?" + np.typecodes["AllInteger"] + np.typecodes["Float"]},
+]
+"""What a pickled NumPy number is rebuilt from, such as the loss that a training loop saves beside its weights."""
+
+
+def weights_file(checkpoint: str | Path) -> Path:
+    """Where the weights of a checkpoint lie on this machine, config.json beside them.
+
+    Args:
+        checkpoint: a local weights file, a local folder in the published layout (safetensors are preferred), or, when no such
+            path exists, a hub id.
+
+    Raises:
+        FileNotFoundError: neither a path nor something the hub gives; a folder without weights or config.json.
+    """
+    path = Path(checkpoint).expanduser()
+    if not path.exists():
+        path = _download(str(checkpoint))
+    if path.is_file():
+        folder, names = path.parent, [path.name]
+    else:
+        folder, names = path, [name for name in WEIGHT_FILES if (path / name).is_file()]
+    if not names or not (folder / "config.json").is_file():
+        found = ", ".join(sorted(entry.name for entry in folder.iterdir())) or "nothing"
+        raise FileNotFoundError(
+            f"A checkpoint folder must hold config.json and {' or '.join(WEIGHT_FILES)}; this one holds {found}.\n"
+            f"  file: {folder}\n  fix: copy the published files there, under their published names."
+        )
+    return folder / names[0]
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Fills a network from a weights file whose keys are those of its state_dict.
+
+    Tied tensors may be stored under any one of their keys (safetensors drops the others) or under all.
+
+    Raises:
+        ValueError: the file cannot be read, or its keys, shapes or ties are not those of the network (all listed).
+    """
+    tensors = read_tensors(path)
+    faults = _fill_ties(model, tensors) + state_faults(tensors, model.state_dict())
+    if faults:
+        raise ValueError(
+            f"Weights must fit their configuration tensor for tensor; {list_faults(faults)}\n"
+            f"  file: {path}\n  fix: use the config.json that was published with these weights."
+        )
+    model.load_state_dict(tensors)
+
+
+def read_tensors(source: str | Path | Mapping, wrapper: str | None = None) -> dict[str, Tensor]:
+    """Named tensors from a weights file; plain numbers beside them, NumPy's included, are read too, anything else is refused.
+
+    Args:
+        source: the path of a .safetensors or torch file, or what such a file held.
+        wrapper: key under which a training checkpoint keeps its tensors beside other entries; None: there is no such key.
+
+    Raises:
+        FileNotFoundError: no file there.
+        ValueError: a file that is damaged or needs code to be read, or one that holds something else than named tensors.
+    """
+    content = source if isinstance(source, Mapping) else _load(Path(source))
+    if isinstance(content, Mapping) and wrapper in content:
+        content = content[wrapper]
+    origin = "a dict in memory" if isinstance(source, Mapping) else source
+    if not isinstance(content, Mapping) or not content or not all(isinstance(value, Tensor) for value in content.values()):
+        where = f" by themselves or under {wrapper!r}" if wrapper else ""
+        raise ValueError(
+            f"Weights: named tensors were expected{where}; got {_describe(content)}.\n"
+            f"  file: {origin}\n  fix: save model.state_dict() and pass that."
+        )
+    return dict(content)
+
+
+def state_faults(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
+    """A line for every tensor that is missing, unexpected or of another shape than expected; empty if all fit."""
+    faults = [f"{key}: missing, {tuple(expected[key].shape)} expected" for key in expected if key not in state]
+    faults += [f"{key}: unexpected, {tuple(state[key].shape)} found" for key in state if key not in expected]
+    faults += [
+        f"{key}: {tuple(expected[key].shape)} expected, {tuple(state[key].shape)} found"
+        for key in expected
+        if key in state and state[key].shape != expected[key].shape
+    ]
+    return faults
+
+
+def list_faults(faults: Sequence[str]) -> str:
+    """Their number and one line each, the end of an error's sentence; cut short where they are many."""
+    more = f"\n  … and {len(faults) - _MAX_FAULTS_SHOWN} more" if len(faults) > _MAX_FAULTS_SHOWN else ""
+    return f"faults: {len(faults)}\n  " + "\n  ".join(faults[:_MAX_FAULTS_SHOWN]) + more
+
+
+def _load(path: Path) -> object:
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"A file of weights was expected; there is {'a folder' if path.is_dir() else 'nothing'} at this path.\n"
+            f"  file: {path}\n  fix: pass the path of a .safetensors or torch file."
+        )
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        with torch.serialization.safe_globals(_NUMPY_SCALARS):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file fails anywhere inside the reader, with any kind of error
+        raise ValueError(
+            f"Weights must be a safetensors file or a torch file of tensors and numbers; this file is not: {_reason(error)}.\n"
+            f"  file: {path}\n  fix: copy or download it again; files that need code to be loaded are never opened:"
+            " where this one is trusted, save its state dict alone."
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """What the reader found, on one line; PyTorch's own text goes on with advice to load the file unsafely."""
+    if needed := re.search(r"GLOBAL ([\w.]+)", str(error)):
+        return f"it needs {needed[1]}"
+    if isinstance(error, pickle.UnpicklingError):
+        return "torch.save writes no such content for tensors"
+    first_sentence = re.split(r"\.\s|\n", str(error))[0].rstrip(".")
+    return f"{type(error).__name__}: {first_sentence}" if first_sentence else type(error).__name__
+
+
+def _describe(content: object) -> str:
+    if isinstance(content, Mapping):
+        return f"a dict with {len(content)} entries, {', '.join(map(str, list(content)[:5])) or 'none'}"
+    return f"a {type(content).__name__}"
+
+
+def _fill_ties(model: nn.Module, tensors: dict[str, Tensor]) -> list[str]:
+    """Gives every key of a tied tensor that the file left out the value of a key that it holds; returns what differs."""
+    keys_of: dict[int, list[str]] = {}
+    for key, parameter in model.named_parameters(remove_duplicate=False):
+        keys_of.setdefault(id(parameter), []).append(key)
+    faults = []
+    for keys in keys_of.values():
+        stored = [key for key in keys if key in tensors]
+        faults += [f"tied: {key} differs from {stored[0]}" for key in stored[1:] if not tensors[key].equal(tensors[stored[0]])]
+        tensors.update({key: tensors[stored[0]] for key in keys if stored})
+    return faults
+
+
+def _download(repository: str) -> Path:
+    """A hub id → the local folder of its configuration and weights (safetensors where there are any)."""
+    import huggingface_hub  # slow to import, and needed by those alone who name a hub id
+
+    try:
+        for name in WEIGHT_FILES:
+            folder = Path(huggingface_hub.snapshot_download(repository, allow_patterns=["config.json", name]))
+            if (folder / name).is_file():
+                break
+    except (OSError, ValueError) as error:
+        raise FileNotFoundError(
+            f"A checkpoint must be a local path or a hub id; no path {repository!r} exists, and the hub did not give it:"
+            f" {type(error).__name__}: {error}\n"
+            f"  fix: where there is a network, `hf download {repository} --local-dir FOLDER`; then pass checkpoint=FOLDER"
+            " (dna.checkpoint in the recipes)."
+        ) from error
+    return folder

@@ -1,0 +1,109 @@
+"""The selective scan of Mamba: one function over interchangeable backends; (B, D, L) tensors in, (B, D, L) tensor out.
+
+    reference   plain PyTorch, one step after another, on any device: the text to read and the oracle of the tests
+    cpu         compiled with numba: linear time and memory, forward and backward, on the processor
+    cuda        mamba-ssm's kernels, where they are installed
+
+The state h (B, D, N) starts at zero and runs along L (from the end when `reverse`):
+
+    dt_l = delta_l + delta_bias, then softplus if asked
+    h_l  = exp(dt_l A) h_{l-1} + dt_l u_l B_l
+    out_l = (<C_l, h_l> + D u_l) silu(z_l)
+"""
+
+import importlib
+import logging
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from encoders.selective_scan.inputs import ScanInputs, check_inputs
+
+__all__ = ["BACKENDS", "selective_scan"]
+
+logger = logging.getLogger(__name__)
+
+BACKENDS = ("reference", "cpu", "cuda")
+PREFERENCE = {"cpu": ("cpu",), "cuda": ("cuda", "reference")}  # by kind of device; elsewhere the reference
+
+
+def selective_scan(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    z: Tensor | None = None,
+    delta_bias: Tensor | None = None,
+    delta_softplus: bool = False,
+    reverse: bool = False,
+    backend: str | None = None,
+) -> Tensor:
+    """Runs the input-dependent linear recurrence of Mamba along the last axis; differentiable in every tensor.
+
+    The state is kept in float32 (float64 when any input is, but for "cuda"), whatever the precision of the inputs.
+
+    Args:
+        u: input, (B, D, L); L may be 0. All tensors are real floating point, of any precision, on u's device.
+        delta: step sizes before bias and softplus, (B, D, L).
+        A: state matrix, negative in Mamba, (D, N).
+        B: input vectors, (B, N, L).
+        C: output vectors, (B, N, L).
+        D: weight of the skip connection, (D,).
+        z: gate, (B, D, L); the output is multiplied by silu(z).
+        delta_bias: added to delta, (D,).
+        delta_softplus: whether softplus makes the step sizes positive.
+        reverse: runs from the last position to the first: flip(scan(flip(inputs))).
+        backend: one of BACKENDS; None takes the best that the tensors' device allows: "cpu" in main memory; on a GPU "cuda" where
+            mamba-ssm is installed, else "reference". The choice is logged once.
+
+    Returns:
+        (B, D, L) in u's dtype.
+
+    Raises:
+        ValueError: unknown backend; shapes, types or devices that do not fit; a backend that cannot reach the tensors' device
+            or take their precision.
+        ImportError: a backend was named whose package is not installed.
+
+    Reference:
+        Gu and Dao, Mamba: Linear-Time Sequence Modeling with Selective State Spaces, 2023, equations 2a-2b and algorithm 2.
+    """
+    inputs = ScanInputs(u, delta, A, B, C, D, delta_bias)
+    check_inputs(inputs, z)
+    return _backend(backend, u.device).scan(inputs, z, bool(delta_softplus), bool(reverse))
+
+
+def _backend(name: str | None, device: torch.device):
+    """The module behind a name, or the best one for the device."""
+    if name is None:
+        return _module(_choose(device.type))
+    if name not in BACKENDS:
+        raise ValueError(
+            f"Selective-scan backend: one of {', '.join(sorted(BACKENDS))} was expected, {name!r} was given.\n"
+            "  fix: pass backend=None for the best one here."
+        )
+    module = _module(name)
+    if reason := module.missing_package():
+        raise ImportError(f"Selective-scan backend {name!r} needs {reason}.\n  fix: install it, or pass backend=None.")
+    if reason := module.unreachable(device):
+        raise ValueError(
+            f"Selective-scan backend {name!r} needs {reason}; these are on {device}.\n"
+            "  fix: pass backend=None, or move the tensors."
+        )
+    return module
+
+
+def _module(name: str):
+    """Imported when first needed: the packages behind some backends are not everywhere."""
+    return importlib.import_module(f"{__name__}.{name}")
+
+
+@cache
+def _choose(device_type: str) -> str:
+    """The best backend for a kind of device; cached, so that the choice is logged once."""
+    fitting = PREFERENCE.get(device_type, ("reference",))
+    name = next(name for name in fitting if not _module(name).missing_package())
+    logger.info("selective scan on %s runs with the %r backend", device_type, name)
+    return name

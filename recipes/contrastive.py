@@ -1,0 +1,346 @@
+"""Align scans with genomes: files of a cohort flow in, a run folder with checkpoints, embeddings and retrieval figures flows out.
+
+accelerate launch recipes/contrastive.py [config=FILE] [key=value …]
+"""
+
+import dataclasses
+import shlex
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import torch
+from accelerate import Accelerator
+from rich.console import Console
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from brainmt_align.atomic import write_atomically
+from brainmt_align.config import ContrastiveConfig, load_config, to_yaml
+from brainmt_align.data import bold_store, dna_store, simulate, simulated_oracle, splits
+from brainmt_align.data.cohort import Cohort, read_cohort
+from brainmt_align.data.datasets import AlignmentDataset, EpochBatches, collate_people
+from brainmt_align.data.haplotypes import read_haplotypes, read_regions
+from brainmt_align.evaluation.embedding import PeopleEmbeddings, embed_people, summarise
+from brainmt_align.evaluation.metrics import chance_median_rank
+from brainmt_align.evaluation.retrieval import retrieval_metrics
+from brainmt_align.model.alignment import AlignmentModel, DNATower, Embeddings, FMRITower, fit_region_statistics
+from brainmt_align.model.brain import OFFICIAL_ORIENTATION, build_brainmt
+from brainmt_align.model.losses import clip_loss, siglip_loss
+from brainmt_align.reporting.plots import training_curve
+from brainmt_align.reporting.tables import retrieval_table
+from brainmt_align.training import checkpoints
+from brainmt_align.training.distributed import gather_with_grad, share_text, start_processes, sum_with_grad
+from brainmt_align.training.optimisation import adamw, one_cycle, require_finite
+from brainmt_align.training.tracking import start_tracker
+from encoders import load_dna_encoder
+
+CRITERION = "mean_rank"  # of the validation people; chooses the best checkpoint
+Say = Callable[[str], None]
+
+
+class Prepared(NamedTuple):
+    """Everything on disk that training reads."""
+
+    cohort: Cohort  # runs carry store_path
+    dna: dict[str, dna_store.DNAStore]
+    volume_shape: tuple[int, int, int]
+
+
+def main(argv: list[str] | None = None) -> Path:
+    """Run the recipe; returns the run folder."""
+    # 1. Configuration and a place for the run: unknown keys, impossible values and foreign folders stop here.
+    config = load_config(ContrastiveConfig, sys.argv[1:] if argv is None else argv)
+    out = Path(config.out)
+    checkpoints.check_run_folder(out, config.checkpoint, config.fmri.checkpoint, config.split.file)
+
+    # 2. Processes, threads, tracker.
+    accelerator = start_processes(out, config.threads, config.train.mixed_precision, config.tracker)
+    say, is_main = accelerator.print, accelerator.is_main_process
+    say(f"{accelerator.num_processes} process(es) on {accelerator.device.type}, {torch.get_num_threads()} threads each")
+
+    # 3. Cohort and stores: the main process fills what is missing, the others then read it.
+    prepared = prepare(config, accelerator)
+
+    # 4. Split, datasets, model: whatever does not fit together stops here, before any training.
+    frozen = split_people(config, prepared.cohort.people, say)
+    runs, people = prepared.cohort.runs, prepared.cohort.people
+    members = {part: people[people["subject_id"].isin(getattr(frozen.split, part))] for part in splits.PARTS}
+    datasets = {
+        part: AlignmentDataset(rows, runs, prepared.dna, config.train.window, config.seed) for part, rows in members.items()
+    }
+    truth = config.data.path("truth") if is_main else None
+    oracle_BB = truth and simulated_oracle.oracle_of_people(truth, runs, members["test"], config.train.window)
+    torch.manual_seed(config.seed)
+    model = build_model(config, prepared, members["train"], say)
+    place = accelerator.process_index, accelerator.num_processes
+    batches = EpochBatches(len(datasets["train"]), config.train.batch_size, config.seed, *place)
+
+    # 5. Run folder: an interrupted run goes on, an earlier one is kept beside.
+    resumed = open_out(out, config, frozen, accelerator)
+
+    # 6. Training; the best checkpoint is chosen on the validation people.
+    description = describe(config, model, prepared, frozen.split, accelerator.num_processes)
+    train(config, model, datasets, batches, description, accelerator, resumed)
+
+    # 7. The test people, once, with the best weights.
+    checkpoints.load_weights(out / "best.safetensors", model)
+    embeddings = embed(config, model, datasets["test"], accelerator, "test people" if is_main else None)
+
+    # 8. Figures and products.
+    if is_main:
+        blocks = splits.labels_of(members["test"], [config.split.groups] if config.split.groups else [])
+        strata = splits.labels_of(members["test"], config.evaluation.strata)
+        pair = embeddings.fmri_BE, embeddings.dna_BE[config.dna.encoder]
+        drawn = {"groups": blocks, "strata": strata, "permutations": config.evaluation.permutations, "seed": config.seed}
+        figures = retrieval_metrics(*pair, oracle_scores=oracle_BB, **drawn)
+        write_products(config, model, datasets, embeddings, figures)
+        print_figures(config, figures)
+    accelerator.end_training()
+    return out
+
+
+def prepare(config: ContrastiveConfig, accelerator: Accelerator) -> Prepared:
+    """Read the cohort's tables and fill the stores with whatever they lack; finished parts are left as they are."""
+    data, dna, is_main = config.data, config.dna, accelerator.is_main_process
+    encoder = None
+    if is_main:
+        encoder = load_dna_encoder(dna.encoder, dna.checkpoint, layer=dna.layer, device=accelerator.device, seed=dna.seed)
+        accelerator.print(f"{dna.encoder}: {encoder.description}")
+    with accelerator.main_process_first():
+        if data.simulate:
+            simulate.write_cohort(Path(data.root), config.simulation, progress=is_main)
+        cohort = read_cohort(
+            genotypes=data.path("genotypes"), bold=data.path("bold"), space=data.space, mask=data.path("mask"),
+            participants=data.path("participants"), pairs=data.path("pairs"), id_map=data.path("id_map"),
+            unmatched=data.unmatched, root=Path(data.root),
+        )  # fmt: skip
+        haplotypes = read_haplotypes(  # checks its files now, reads genotypes region by region below
+            data.path("genotypes"), data.path("reference"), data.path("regions"), samples=cohort.people["sample_id"].tolist(),
+            unphased=data.unphased, missing=data.missing, window=data.region_window,
+        )  # fmt: skip
+        runs = bold_store.build(
+            cohort.runs, Path(config.stores.bold), orientation=data.orientation, normalisation=data.normalisation,
+            min_frames=config.train.window, tr_s=data.tr_s, progress=is_main,
+        )  # fmt: skip
+        volume_shape = bold_store.common_volume_shape(runs)
+    for note in cohort.notes:
+        accelerator.print(note)
+    folder = None
+    if encoder is not None:
+        filled = dna_store.build(haplotypes, encoder, Path(config.stores.dna), pooling=dna.pooling, strands=dna.strands)
+        folder = str(filled.folder)
+        accelerator.print(
+            f"{filled.sequences_embedded:,} sequences, {filled.bases:,} bases embedded in {filled.seconds:.1f} s; "
+            f"{filled.sequences_reused:,} sequences taken from {folder}"
+        )
+    store = dna_store.open_store(share_text(folder), [region.name for region in read_regions(data.path("regions"))])
+    return Prepared(cohort._replace(runs=runs), {dna.encoder: store}, volume_shape)
+
+
+def split_people(config: ContrastiveConfig, people: pd.DataFrame, say: Say) -> splits.FrozenSplit:
+    """The split; with a checkpoint to start from, one whose test people that checkpoint has not seen."""
+    chosen = config.split
+    frozen = splits.choose_split(people, chosen.parts, config.seed, chosen.groups, chosen.strata, chosen.file)
+    splits.labels_of(people, config.evaluation.strata, complete=True)  # unknown columns and blanks stop here
+    if config.checkpoint:
+        earlier = Path(config.checkpoint).parent / "split.json"
+        if earlier.is_file():
+            splits.check_unseen(earlier, frozen.split)
+        else:
+            say(f"No split.json lies beside {config.checkpoint}: whether it was trained on today's test people cannot be told.")
+    return frozen
+
+
+def build_model(config: ContrastiveConfig, prepared: Prepared, training: pd.DataFrame, say: Say) -> AlignmentModel:
+    """Both towers; the DNA tower's statistics come from the training people alone."""
+    width, dropout, towers = config.alignment.embedding_dim, config.train.projector_dropout, {}
+    for name, store in prepared.dna.items():
+        chunks = map(torch.from_numpy, store.feature_chunks(training["sample_id"].tolist()))
+        statistics = fit_region_statistics(chunks, torch.from_numpy(store.reference))
+        towers[name] = DNATower(statistics, config.dna.region_pooling, dropout, width)
+    settings = {
+        key: value
+        for key, value in dataclasses.asdict(config)["fmri"].items()
+        if key not in ("checkpoint", "trained_volume_shape", "pooling")
+    }
+    if config.fmri.checkpoint:
+        runs = map(bold_store.open_run, prepared.cohort.runs["store_path"])
+        bold_store.check_orientation(runs, OFFICIAL_ORIENTATION, f"the official weights {config.fmri.checkpoint}")
+    official = config.fmri.checkpoint, config.fmri.trained_volume_shape
+    encoder = build_brainmt(prepared.volume_shape, config.train.window, settings, *official)
+    fmri = FMRITower(encoder, config.fmri.pooling, dropout, width, sum_with_grad)
+    bias = -10.0 if config.alignment.loss == "siglip" else None  # where the sigmoid loss starts
+    model = AlignmentModel(fmri, towers, config.alignment.temperature, bias)
+    if config.checkpoint:
+        checkpoints.load_weights(Path(config.checkpoint), model, describe_input(config, prepared))
+    for name, store in prepared.dna.items():
+        if dropped := model.dna[name].dropped(store.regions):
+            say(f"{name}: {len(dropped)} regions do not vary among the training people and are dropped: {', '.join(dropped)}")
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    say(f"model: {trained:,} trained parameters; volumes {prepared.volume_shape}, windows of {config.train.window} frames")
+    return model
+
+
+def open_out(out: Path, config: ContrastiveConfig, frozen: splits.FrozenSplit, accelerator: Accelerator) -> bool:
+    """Open the run folder on the main process; True on every process when an interrupted run goes on."""
+    folder = None
+    if accelerator.is_main_process:
+        folder = checkpoints.open_run_folder(out, to_yaml(config))
+        splits.save_split(out / "split.json", *frozen)
+        if folder.note:
+            accelerator.print(folder.note)
+    return share_text("resumed" if folder and folder.resumed else "") == "resumed"
+
+
+def describe_input(config: ContrastiveConfig, prepared: Prepared) -> dict[str, Any]:
+    """What the model must be fed: scans of one shape and orientation, these regions' embeddings in this order."""
+    pooled = {"fmri_pooling": config.fmri.pooling, "region_pooling": config.dna.region_pooling}
+    stores = {name: {**store.header, "regions": store.places} for name, store in prepared.dna.items()}
+    scans = {"volume_shape": prepared.volume_shape, "orientation": config.data.orientation}
+    return {**scans, "normalisation": config.data.normalisation, **pooled, "dna": stores}
+
+
+def describe(
+    config: ContrastiveConfig, model: AlignmentModel, prepared: Prepared, split: splits.Split, processes: int
+) -> dict[str, Any]:
+    """What lies beside the weights: how to build and feed the model, and what an interrupted run must find unchanged."""
+    built = {"encoder": dataclasses.asdict(model.fmri.encoder.config), "width": config.alignment.embedding_dim}
+    scans = bold_store.sources_hash(prepared.cohort.runs["store_path"])
+    run = {"processes": processes, "window": config.train.window, "split_sha256": splits.fingerprint(split), "bold_sha256": scans}
+    return {**describe_input(config, prepared), **built, **run}
+
+
+def train(
+    config: ContrastiveConfig,
+    model: AlignmentModel,
+    datasets: dict[str, AlignmentDataset],
+    batches: EpochBatches,
+    description: dict[str, Any],
+    accelerator: Accelerator,
+    resumed: bool,
+) -> None:
+    """The contrastive loop; leaves weights, state, steps.csv and epochs.csv in the run folder, whole after every epoch."""
+    out, settings, is_main = Path(config.out), config.train, accelerator.is_main_process
+    loader = DataLoader(datasets["train"], batch_sampler=batches, num_workers=settings.workers, collate_fn=collate_people)
+    optimiser = adamw(model, settings.learning_rate, settings.weight_decay)
+    schedule = one_cycle(optimiser, settings.epochs * len(batches), settings.warm_up)
+    parts = {"model": model, "optimiser": optimiser, "schedule": schedule}
+    parts |= {"scaler": accelerator.scaler} if accelerator.scaler is not None else {}
+    history = checkpoints.load_progress(out, parts, description) if resumed else checkpoints.History([], [])
+    parallel, stepper = accelerator.prepare(model, optimiser)
+    if config.tracker:
+        start_tracker(accelerator, {key: dataclasses.asdict(config)[key] for key in ("fmri", "alignment", "train", "seed")}, out)
+
+    bar = tqdm(
+        total=settings.epochs * len(batches), initial=len(history.steps), desc="training", unit="step", disable=not is_main
+    )
+    for epoch in range(len(history.epochs), settings.epochs):
+        batches.epoch = epoch
+        torch.manual_seed((config.seed * settings.epochs + epoch) * batches.num_processes + batches.process)  # dropout, drop path
+        parallel.train()
+        for batch in loader:
+            dna = {name: rows.to(accelerator.device) for name, rows in batch.dna.items()}
+            outputs = parallel(batch.bold_BTCDHW.to(accelerator.device), dna)
+            loss = contrastive_loss(config, outputs)
+            require_finite(loss.item(), epoch, len(history.steps))
+            accelerator.backward(loss)
+            accelerator.clip_grad_norm_(parallel.parameters(), settings.gradient_clip)
+            stepper.step()
+            model.cap_scale()
+            figures = {"loss": loss.item(), "learning_rate": schedule.get_last_lr()[0], "scale": outputs.log_scale.exp().item()}
+            history.steps.append({"step": len(history.steps), "epoch": epoch, **figures})
+            if not accelerator.optimizer_step_was_skipped:
+                schedule.step()
+            stepper.zero_grad()
+            bar.update()
+        mean_loss = sum(step["loss"] for step in history.steps[-len(batches) :]) / len(batches)
+        watched = summarise(embed(config, model, datasets["validation"], accelerator))
+        history.epochs.append({"epoch": epoch, "loss": mean_loss, **watched})
+        bar.set_postfix(loss=f"{mean_loss:.3f}", validation_rank=f"{watched[CRITERION]:.2f}")
+        accelerator.log({key: value for key, value in history.epochs[-1].items() if value is not None}, step=epoch)
+        if is_main:
+            checkpoints.save_progress(out, parts, history, description, CRITERION)
+    bar.close()
+    accelerator.wait_for_everyone()
+
+
+def contrastive_loss(config: ContrastiveConfig, outputs: Embeddings) -> Tensor:
+    """The configured loss over the rows of all processes, averaged over the DNA encoders."""
+    fmri_GE = gather_with_grad(outputs.fmri_BE)
+    losses = []
+    for dna_BE in outputs.dna_BE.values():
+        dna_GE = gather_with_grad(dna_BE)
+        if config.alignment.loss == "siglip":
+            losses.append(siglip_loss(fmri_GE, dna_GE, outputs.log_scale, outputs.logit_bias))
+        else:
+            losses.append(clip_loss(fmri_GE, dna_GE, outputs.log_scale, config.alignment.label_smoothing))
+    return torch.stack(losses).mean()
+
+
+def embed(
+    config: ContrastiveConfig,
+    model: AlignmentModel,
+    dataset: AlignmentDataset,
+    accelerator: Accelerator,
+    title: str | None = None,
+) -> PeopleEmbeddings:
+    """One embedding a person in the precision and the memory of the training; a progress bar when there is a title."""
+    place = accelerator.device, accelerator.process_index, accelerator.num_processes
+    return embed_people(model, dataset, *place, config.train.batch_size, title, accelerator.autocast)
+
+
+def write_products(
+    config: ContrastiveConfig,
+    model: AlignmentModel,
+    datasets: dict[str, AlignmentDataset],
+    embeddings: PeopleEmbeddings,
+    figures: dict[str, Any],
+) -> None:
+    """Embeddings, curve, provenance and, last because it marks the run as finished, metrics.json."""
+    out, data = Path(config.out), config.data
+    rows = {"fmri": embeddings.fmri_BE, "dna": embeddings.dna_BE[config.dna.encoder]}
+    write_atomically(out / "embeddings.safetensors", lambda path: save_file(rows, path))
+    write_atomically(out / "embeddings.parquet", datasets["test"].people.to_parquet)
+    description, candidates = checkpoints.read_description(out / "best.safetensors"), len(datasets["validation"])
+    chance = {CRITERION: chance_median_rank(candidates)}
+    chance |= {"recall@5": 5 / candidates} if candidates > 5 else {}
+    curve = training_curve(pd.read_csv(out / "epochs.csv"), chance, best=description["epoch"])
+    write_atomically(out / "training_curve.png", partial(curve.savefig, format="png", dpi=150))
+    keys = ("participants", "genotypes", "reference", "regions", "pairs", "id_map", "mask", "truth")
+    inputs = {key: data.path(key) for key in keys} | {"split": out / "split.json"}
+    inputs |= {"checkpoint": config.checkpoint, "fmri.checkpoint": config.fmri.checkpoint}
+    checkpoints.write_json(out / "provenance.json", checkpoints.provenance(inputs, description))
+    metrics = {
+        "retrieval": figures,
+        "people": {part: len(dataset) for part, dataset in datasets.items()},
+        "dropped_regions": {name: tower.dropped(list(description["dna"][name]["regions"])) for name, tower in model.dna.items()},
+        "best_epoch": description["epoch"],
+        "artificial_pairs": data.artificial_pairs,
+        "simulated": data.truth is not None,
+    }
+    checkpoints.write_json(out / "metrics.json", metrics)
+
+
+def print_figures(config: ContrastiveConfig, figures: dict[str, dict[str, Any]]) -> None:
+    """The small table, how to read it, and the next command to try."""
+    Console().print(retrieval_table(figures))
+    print(f"Everything is in {config.out}")
+    if config.data.artificial_pairs:
+        print("The pairs are artificial: no scan belongs to its genome, so chance is the right answer.")
+    if config.data.truth:
+        print("The cohort is simulated. The oracle knows what was planted; it is the most that these windows allow.")
+        print("next, real files: accelerate launch recipes/contrastive.py config=recipes/configs/contrastive_real.yaml")
+    else:
+        seed, out = config.seed + 1, f"{config.out}_seed{config.seed + 1}"
+        words = [f"config={config.out}/config.yaml", f"seed={seed}", f"out={out}", "split.file=null", "checkpoint=null"]
+        print(f"next, another split: accelerate launch recipes/contrastive.py {shlex.join(words)}")
+
+
+if __name__ == "__main__":
+    main()

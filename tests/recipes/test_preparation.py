@@ -1,0 +1,72 @@
+"""The recipes that write a cohort and fill the stores ahead of training."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from brainmt_align.data.bold_store import open_run
+from brainmt_align.data.dna_store import open_store
+from recipes import contrastive, embed_dna, prepare_fmri, simulate_cohort
+
+SMALL = [
+    "simulation.people=12", "simulation.regions=2", "simulation.region_bases=512", "simulation.traits=2",
+    "simulation.volume_shape=[16,16,16]", "simulation.frames=12",
+]  # fmt: skip
+
+
+def test_simulate_cohort_writes_a_cohort_that_says_it_is_simulated(tmp_path):
+    out = simulate_cohort.main([*SMALL, f"out={tmp_path / 'cohort'}"])
+    assert json.loads((out / "metrics.json").read_text())["scans"] == 12
+    assert json.loads((out / "provenance.json").read_text())["simulated"] is True
+    assert (out / "config.yaml").exists()
+    before = (out / "genotypes.vcf.gz").read_bytes()
+    simulate_cohort.main([*SMALL, f"out={tmp_path / 'cohort'}"])
+    assert (out / "genotypes.vcf.gz").read_bytes() == before
+
+
+def test_simulate_cohort_refuses_other_parameters_in_the_same_place(tmp_path):
+    out = tmp_path / "cohort"
+    simulate_cohort.main([*SMALL, f"out={out}"])
+    with pytest.raises(ValueError, match="coupling"):
+        simulate_cohort.main([*SMALL, f"out={out}", "simulation.coupling=0.5"])
+
+
+def test_prepare_fmri_and_embed_dna_fill_the_stores_that_contrastive_reads(words, cohort, tmp_path):
+    stores = [f"data.root={cohort}", f"stores.bold={tmp_path / 'bold'}", f"stores.dna={tmp_path / 'dna'}", "threads=1"]
+    scans = prepare_fmri.main([*stores, f"out={tmp_path / 'scans'}"])
+    genomes = embed_dna.main([*stores, f"out={tmp_path / 'genomes'}"])
+
+    runs = pd.read_csv(scans / "runs.tsv", sep="\t", dtype={"subject_id": str})
+    assert len(runs) == 30 and open_run(runs["store_path"][0]).num_frames == 12
+    figures = json.loads((genomes / "metrics.json").read_text())
+    assert figures["regions"] == 2 and figures["sequences_embedded"] > 4
+    assert open_store(figures["folder"]).regions == ["GENE1", "GENE2"]
+    audit = pd.read_csv(genomes / "variant_sensitivity.tsv", sep="\t")
+    assert (audit["ratio"] > 100).all() and (audit["below_noise"] == 0).all()
+
+    before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*.safetensors")}
+    contrastive.main([*words["training"], *stores, f"out={tmp_path / 'run'}", "train.epochs=1"])
+    after = {file: file.stat().st_mtime_ns for file in before}
+    assert after == before
+    assert (
+        json.loads((embed_dna.main([*stores, f"out={tmp_path / 'genomes'}"]) / "metrics.json").read_text())["sequences_embedded"]
+        == 0
+    )
+
+
+def test_preparation_takes_only_the_people_of_a_pair_table(words, cohort, tmp_path):
+    bold = sorted(cohort.rglob("*desc-preproc_bold.nii.gz"))[:3]
+    table = pd.DataFrame({"participant_id": ["a", "b", "c"], "sample_id": ["0004", "0005", "0006"], "bold_path": bold})
+    table.to_csv(tmp_path / "pairs.tsv", sep="\t", index=False)
+    common = [
+        f"data.root={cohort}",
+        f"data.pairs={tmp_path / 'pairs.tsv'}",
+        f"stores.bold={tmp_path / 'b'}",
+        f"stores.dna={tmp_path / 'd'}",
+    ]
+    scans = prepare_fmri.main([*common, f"out={tmp_path / 'scans'}"])
+    assert pd.read_csv(scans / "runs.tsv", sep="\t")["subject_id"].tolist() == ["a", "b", "c"]
+    genomes = embed_dna.main([*common, f"out={tmp_path / 'genomes'}"])
+    folder = json.loads((genomes / "metrics.json").read_text())["folder"]
+    assert open_store(folder).sample_ids == ["0004", "0005", "0006"]

@@ -1,0 +1,152 @@
+"""Room under test: brainmt_align/data/bids.py. In: folders of empty files with BIDS names. Out: the table of runs."""
+
+import pandas as pd
+import pytest
+
+from brainmt_align.data.bids import run_id_of, sidecar_of
+from brainmt_align.data.bold import find_runs
+
+MNI = "space-MNI152NLin2009cAsym"
+
+
+@pytest.fixture
+def make(tmp_path):
+    """make("sub-01/func/name.nii.gz", …) -> folder that holds these empty files."""
+
+    def touch(*names):
+        for name in names:
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        return tmp_path
+
+    return touch
+
+
+def test_find_runs_joins_mask_and_confounds_of_the_same_entities(make):
+    session = "sub-01/ses-b/func/sub-01_ses-b_task-rest"
+    for stem in ("sub-02/func/sub-02_task-rest", f"{session}_run-2", f"{session}_run-1"):
+        make(f"{stem}_{MNI}_desc-preproc_bold.nii.gz", f"{stem}_{MNI}_desc-preproc_bold.json", f"{stem}_{MNI}_boldref.nii.gz")
+        make(f"{stem}_{MNI}_desc-brain_mask.nii.gz", f"{stem}_desc-confounds_timeseries.tsv")
+    folder = make("sub-01/anat/sub-01_desc-brain_mask.nii.gz")
+    runs = find_runs(folder)
+    assert list(runs.columns) == ["subject_id", "run_id", "bold_path", "mask_path", "confounds_path"]
+    assert list(runs["subject_id"]) == ["01", "01", "02"]
+    assert list(runs["run_id"].str.removesuffix(f"_{MNI}")) == [
+        "sub-01_ses-b_task-rest_run-1",
+        "sub-01_ses-b_task-rest_run-2",
+        "sub-02_task-rest",
+    ]
+    for run in runs.itertuples():
+        stem = run.run_id.removesuffix(f"_{MNI}")
+        assert run.bold_path.endswith(f"/{run.run_id}_desc-preproc_bold.nii.gz")
+        assert run.mask_path.endswith(f"/{run.run_id}_desc-brain_mask.nii.gz")
+        assert run.confounds_path.endswith(f"/{stem}_desc-confounds_timeseries.tsv")
+
+
+def test_find_runs_prefers_preprocessed_when_the_raw_run_is_there_too(make):
+    folder = make(
+        "raw/sub-01/func/sub-01_task-rest_echo-1_bold.nii.gz",
+        "raw/sub-01/func/sub-01_task-rest_echo-2_bold.nii.gz",
+        "derivatives/sub-01/func/sub-01_task-rest_desc-preproc_bold.nii.gz",
+        "raw/sub-02/func/sub-02_task-rest_bold.nii",
+    )
+    runs = find_runs(folder)
+    assert list(runs["run_id"]) == ["sub-01_task-rest", "sub-02_task-rest"]
+    assert "derivatives" in runs["bold_path"][0]
+    assert runs[["mask_path", "confounds_path"]].isna().all(axis=None)
+
+
+def test_find_runs_takes_the_named_desc_when_there_are_others(make):
+    stem = f"sub-01/func/sub-01_task-rest_{MNI}"
+    folder = make(f"{stem}_desc-preproc_bold.nii.gz", f"{stem}_desc-denoised_bold.nii.gz", f"{stem}_desc-brain_mask.nii.gz")
+    assert find_runs(folder)["bold_path"][0].endswith("_desc-preproc_bold.nii.gz")
+    denoised = find_runs(folder, desc="denoised")
+    assert denoised["bold_path"][0].endswith("_desc-denoised_bold.nii.gz")
+    assert denoised["mask_path"].notna().all()
+
+
+def test_find_runs_lists_the_spaces_when_there_are_several(make):
+    stem = "sub-01/func/sub-01_task-rest"
+    folder = make(*(f"{stem}{space}_desc-preproc_bold.nii.gz" for space in ("", f"_{MNI}", "_space-T1w", "_space-MNI6_res-2")))
+    listing = r"MNI152NLin2009cAsym \(1 runs\), MNI6_res-2 \(1 runs\), T1w \(1 runs\), native \(1 runs\)"
+    with pytest.raises(ValueError, match=f"one space was expected, got {listing}"):
+        find_runs(folder)
+    with pytest.raises(ValueError, match=f"space=Talairach was expected, got {listing}"):
+        find_runs(folder, space="Talairach")
+    assert find_runs(folder, space="T1w")["run_id"].tolist() == ["sub-01_task-rest_space-T1w"]
+    assert find_runs(folder, space="MNI6")["run_id"].tolist() == ["sub-01_task-rest_space-MNI6_res-2"]
+    assert find_runs(folder, space="native")["run_id"].tolist() == ["sub-01_task-rest"]
+
+
+def test_find_runs_prefers_the_exact_space_when_a_resolution_begins_with_its_name(make):
+    stem = "sub-01/func/sub-01_task-rest_space-MNI6"
+    folder = make(*(f"{stem}{finer}_desc-preproc_bold.nii.gz" for finer in ("", "_res-1", "_res-2")))
+    assert find_runs(folder, space="MNI6")["run_id"].tolist() == ["sub-01_task-rest_space-MNI6"]
+    assert find_runs(folder, space="MNI6_res-2")["run_id"].tolist() == ["sub-01_task-rest_space-MNI6_res-2"]
+    listing = r"MNI6 \(1 runs\), MNI6_res-1 \(1 runs\), MNI6_res-2 \(1 runs\)"
+    with pytest.raises(ValueError, match=rf"got {listing}\.\n  file: .*\n  fix: set data\.space to one of these names"):
+        find_runs(folder)
+
+
+def test_find_runs_passes_over_phase_real_and_imaginary_parts(make):
+    stem = "sub-01/func/sub-01_task-rest_part"
+    folder = make(*(f"{stem}-{part}_bold.nii.gz" for part in ("mag", "phase", "real", "imag")))
+    assert find_runs(folder)["run_id"].tolist() == ["sub-01_task-rest_part-mag"]
+
+
+def test_find_runs_takes_the_combined_run_when_its_echoes_lie_beside_it(make):
+    stem = "sub-01/func/sub-01_task-rest"
+    folder = make(*(f"{stem}{part}_desc-preproc_bold.nii.gz" for part in ("_echo-1", "_echo-2", f"_{MNI}")))
+    assert find_runs(folder)["run_id"].tolist() == [f"sub-01_task-rest_{MNI}"]
+
+
+def test_find_runs_refuses_several_echoes_of_one_acquisition(make):
+    stem = "sub-01/func/sub-01_task-rest"
+    folder = make(f"{stem}_echo-1_bold.nii.gz")
+    assert find_runs(folder)["run_id"].tolist() == ["sub-01_task-rest_echo-1"]
+    make(f"{stem}_echo-2_bold.nii.gz", f"{stem}_echo-3_bold.nii.gz", "sub-02/func/sub-02_task-rest_bold.nii.gz")
+    message = r"single echoes of 1, such as sub-01_task-rest_echo-1_bold.nii.gz and 2 more\.\n  file: .*\n  fix: give the com"
+    with pytest.raises(ValueError, match=message):
+        find_runs(folder)
+
+
+def test_find_runs_refuses_two_files_with_one_run_id(make):
+    name = "sub-01_task-rest_desc-preproc_bold.nii"
+    folder = make(f"old/{name}.gz", f"new/{name}")
+    with pytest.raises(ValueError, match="got 2 files that share their run_id"):
+        find_runs(folder)
+
+
+def test_find_runs_shows_what_is_there_when_nothing_fits(make, tmp_path):
+    with pytest.raises(FileNotFoundError, match="none in 0 files: an empty folder"):
+        find_runs(tmp_path)
+    folder = make("a.txt", "b.nii.gz", "c.tsv", "d.json")
+    with pytest.raises(FileNotFoundError, match=r"sub-\*_desc-preproc_bold.nii.*none in 4 files: a.txt, b.nii.gz, c.tsv\."):
+        find_runs(folder)
+    with pytest.raises(FileNotFoundError, match="a BIDS folder was expected, got no folder"):
+        find_runs(tmp_path / "absent")
+
+
+def test_find_runs_reads_a_real_raw_dataset(real_dir):
+    runs = find_runs(real_dir / "pumi_unittest")
+    assert runs[["subject_id", "run_id"]].to_numpy().tolist() == [["001", "sub-001_task-rest"]]
+    assert pd.isna(runs["mask_path"][0])
+
+
+@pytest.mark.parametrize(
+    ("name", "run_id"),
+    [
+        ("sub-1_task-rest_space-MNI_desc-preproc_bold.nii.gz", "sub-1_task-rest_space-MNI"),
+        ("sub-1_task-rest_bold.nii", "sub-1_task-rest"),
+        ("filtered_func_data_clean.nii.gz", "filtered_func_data_clean"),
+    ],
+)
+def test_run_id_of_is_the_name_without_its_suffix(name, run_id):
+    assert run_id_of(f"/somewhere/{name}") == run_id
+
+
+def test_sidecar_of_is_none_when_there_is_no_json(make, tmp_path):
+    assert sidecar_of(tmp_path / "sub-1_bold.nii.gz") is None
+    folder = make("sub-1_bold.json")
+    assert sidecar_of(folder / "sub-1_bold.nii.gz") == folder / "sub-1_bold.json"

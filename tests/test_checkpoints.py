@@ -1,0 +1,214 @@
+"""The run folder: nothing is lost, nothing unfit is loaded, an interrupted run goes on."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from brainmt_align.atomic import write_atomically
+from brainmt_align.training import checkpoints
+from brainmt_align.training.checkpoints import (
+    History,
+    check_run_folder,
+    load_progress,
+    load_weights,
+    open_run_folder,
+    provenance,
+    read_description,
+    save_progress,
+    save_weights,
+    write_json,
+)
+from brainmt_align.training.optimisation import adamw, one_cycle
+
+
+def trained(seed=0):
+    torch.manual_seed(seed)
+    model = nn.Linear(3, 2)
+    optimiser = adamw(model, 1e-2, 0.1)
+    return model, optimiser, one_cycle(optimiser, 10, 0.3)
+
+
+def step(model, optimiser, schedule, x):
+    model(x).square().sum().backward()
+    optimiser.step()
+    schedule.step()
+    optimiser.zero_grad()
+
+
+def test_open_run_folder_archives_a_finished_run(tmp_path):
+    out = tmp_path / "run"
+    open_run_folder(out, "a: 1\n")
+    (out / "metrics.json").write_text("{}")
+    again = open_run_folder(out, "a: 1\n")
+    assert not again.resumed
+    assert (again.archived / "metrics.json").exists() and str(again.archived) in again.note
+    assert [file.name for file in out.iterdir()] == ["config.yaml"]
+
+
+def test_open_run_folder_continues_only_the_same_configuration(tmp_path):
+    out = tmp_path / "run"
+    open_run_folder(out, "a: 1\n")
+    (out / "last.state.pt").write_text("state")
+    (out / "last.state.pt.partial-12").write_text("torn by a kill")
+    again = open_run_folder(out, "a: 1\n")
+    assert again.resumed and again.note == f"The interrupted run in {out} goes on"
+    assert not (out / "last.state.pt.partial-12").exists()
+    other = open_run_folder(out, "a: 2\n")
+    assert not other.resumed
+    assert (other.archived / "last.state.pt").read_text() == "state"
+
+
+@pytest.mark.parametrize("content", ["thesis/a.txt", "notes.txt"])
+def test_open_run_folder_refuses_a_folder_that_is_no_run_and_leaves_it_alone(tmp_path, content):
+    (tmp_path / "home" / content).parent.mkdir(parents=True)
+    (tmp_path / "home" / content).write_text("mine")
+    with pytest.raises(FileExistsError, match=r"that of an earlier run was expected, got a folder with (thesis|notes)"):
+        open_run_folder(tmp_path / "home", "a: 1\n")
+    assert (tmp_path / "home" / content).read_text() == "mine"
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(FileExistsError, match="got a file"):
+        check_run_folder(tmp_path / "file")
+
+
+def test_check_run_folder_refuses_places_that_a_run_cannot_have_to_itself(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    open_run_folder(tmp_path / "run", "a: 1\n")
+    (tmp_path / "run" / ".ipynb_checkpoints").mkdir()
+    check_run_folder(tmp_path / "run", None, tmp_path / "elsewhere.safetensors")
+    with pytest.raises(FileExistsError, match=r"got one that holds .*best\.safetensors"):
+        check_run_folder(tmp_path / "run", Path("run/best.safetensors"))
+    (tmp_path / "file").write_text("mine")
+    for place in (Path(), tmp_path / "file" / "x"):
+        with pytest.raises(FileExistsError, match="the working folder, or a place under a file"):
+            check_run_folder(place)
+
+
+def test_open_run_folder_refuses_a_run_that_holds_other_folders(tmp_path):
+    open_run_folder(tmp_path / "run", "a: 1\n")
+    (tmp_path / "run" / "bold").mkdir()
+    with pytest.raises(FileExistsError, match="got a folder with bold"):
+        open_run_folder(tmp_path / "run", "a: 1\n")
+
+
+def test_open_run_folder_never_reuses_an_archive_name(tmp_path):
+    out = tmp_path / "run"
+    archives = set()
+    for _ in range(3):
+        archives.add(open_run_folder(out, "a: 1\n").archived)
+    assert len(archives) == 3
+
+
+def test_write_json_refuses_nan(tmp_path):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "a.json", {"a": float("nan")})
+
+
+def test_save_weights_returns_weights_and_description(tmp_path):
+    model, other = nn.Linear(3, 2), nn.Linear(3, 2)
+    save_weights(tmp_path / "w.safetensors", model, {"orientation": "RAS"})
+    load_weights(tmp_path / "w.safetensors", other)
+    torch.testing.assert_close(other.weight, model.weight, rtol=0, atol=0)
+    assert read_description(tmp_path / "w.safetensors") == {"orientation": "RAS"}
+
+
+def test_load_weights_lists_every_difference(tmp_path):
+    save_weights(tmp_path / "w.safetensors", nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2)), {})
+    model = nn.Sequential(nn.Linear(4, 2), nn.Linear(2, 2, bias=False), nn.Linear(1, 1))
+    with pytest.raises(ValueError, match="got 4 differences") as caught:
+        load_weights(tmp_path / "w.safetensors", model)
+    for fault in ("0.weight: expected (2, 4), got (2, 3)", "1.bias: not part of this model", "2.bias: missing"):
+        assert fault in str(caught.value)
+
+
+def test_load_weights_compares_the_description_of_the_data(tmp_path):
+    save_weights(tmp_path / "w.safetensors", nn.Linear(3, 2), {"orientation": "LAS", "regions": ["A", "B"], "epoch": 3})
+    load_weights(tmp_path / "w.safetensors", nn.Linear(3, 2), {"orientation": "LAS", "regions": ("A", "B")})
+    with pytest.raises(
+        ValueError, match=r"got 2 differences:\n    orientation: expected RAS, got LAS\n    regions: expected \['A'\]"
+    ):
+        load_weights(tmp_path / "w.safetensors", nn.Linear(3, 2), {"orientation": "RAS", "regions": ["A"]})
+
+
+def test_read_description_says_what_is_wrong_with_a_file(tmp_path):
+    from safetensors.torch import save_file
+
+    with pytest.raises(FileNotFoundError, match="got no file"):
+        read_description(tmp_path / "none.safetensors")
+    (tmp_path / "broken.safetensors").write_bytes(b"no tensors here")
+    with pytest.raises(ValueError, match="cannot be read as one"):
+        read_description(tmp_path / "broken.safetensors")
+    save_file({"a": torch.zeros(1)}, tmp_path / "foreign.safetensors")
+    with pytest.raises(ValueError, match=r"official BrainMT weights go under fmri\.checkpoint"):
+        read_description(tmp_path / "foreign.safetensors")
+
+
+def parts_of(state):
+    return dict(zip(("model", "optimiser", "schedule"), state, strict=True))
+
+
+def test_load_progress_continues_exactly_where_save_progress_left(tmp_path):
+    x = torch.randn(5, 3)
+    straight, interrupted = trained(), trained()
+    for _ in range(4):
+        step(*straight, x)
+    for _ in range(2):
+        step(*interrupted, x)
+    history = History([{"step": 0, "loss": 1.0}], [{"epoch": 0, "rank": 2.0}])
+    save_progress(tmp_path, parts_of(interrupted), history, {"processes": 1}, criterion="rank")
+    fresh = trained(seed=9)
+    assert load_progress(tmp_path, parts_of(fresh), {"processes": 1}) == history
+    for _ in range(2):
+        step(*fresh, x)
+    torch.testing.assert_close(fresh[0].weight, straight[0].weight, rtol=0, atol=0)
+    assert pd.read_csv(tmp_path / "steps.csv")["loss"].tolist() == [1.0]
+
+
+@pytest.mark.parametrize("killed_at", ["best.safetensors", "last.safetensors", "steps.csv", "epochs.csv", "last.state.pt"])
+def test_load_progress_finds_the_last_whole_epoch_wherever_a_save_was_cut(tmp_path, monkeypatch, killed_at):
+    state, x = trained(), torch.randn(5, 3)
+    step(*state, x)
+    save_progress(tmp_path, parts_of(state), History([], [{"epoch": 0, "rank": 2.0}]), {}, criterion="rank")
+    whole = state[0].weight.detach().clone()
+    step(*state, x)
+
+    def cut(path, write):
+        if path.name == killed_at:
+            raise KeyboardInterrupt
+        return write_atomically(path, write)
+
+    monkeypatch.setattr(checkpoints, "write_atomically", cut)
+    with pytest.raises(KeyboardInterrupt):
+        epochs = [{"epoch": 0, "rank": 2.0}, {"epoch": 1, "rank": 1.0}]
+        save_progress(tmp_path, parts_of(state), History([], epochs), {}, criterion="rank")
+    fresh = trained(seed=9)
+    assert len(load_progress(tmp_path, parts_of(fresh), {}).epochs) == 1
+    torch.testing.assert_close(fresh[0].weight, whole, rtol=0, atol=0)
+
+
+def test_load_progress_refuses_to_go_on_under_other_facts(tmp_path):
+    save_progress(tmp_path, parts_of(trained()), History([], [{"rank": 2.0}]), {"processes": 1, "bold": "a"}, criterion="rank")
+    with pytest.raises(ValueError, match="processes: expected 2, got 1"):
+        load_progress(tmp_path, parts_of(trained()), {"processes": 2, "bold": "a"})
+
+
+def test_save_progress_keeps_the_first_of_equally_good_epochs_as_best(tmp_path):
+    state = trained()
+    epochs = []
+    for epoch, rank in enumerate([3.0, 2.0, 2.0, 5.0]):
+        epochs.append({"epoch": epoch, "rank": rank})
+        save_progress(tmp_path, parts_of(state), History([], epochs), {}, criterion="rank")
+    assert read_description(tmp_path / "best.safetensors")["epoch"] == 1
+    assert read_description(tmp_path / "last.safetensors")["epoch"] == 3
+
+
+def test_provenance_hashes_files_and_names_versions(tmp_path):
+    (tmp_path / "a.txt").write_text("abc")
+    record = provenance({"a": tmp_path / "a.txt", "b": None, "c": tmp_path}, {"seed": 3})
+    assert record["inputs"] == {
+        "a": {"name": "a.txt", "bytes": 3, "sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"}
+    }
+    assert record["versions"]["torch"] == torch.__version__
+    assert record["seed"] == 3

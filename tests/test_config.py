@@ -1,0 +1,95 @@
+"""Configuration: every YAML loads, nothing unknown or impossible passes."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from brainmt_align.config import ContrastiveConfig, EmbedDNAConfig, PrepareFMRIConfig, SimulateCohortConfig, load_config, to_yaml
+from brainmt_align.data.simulate import CohortParameters
+
+CONFIGS = Path(__file__).parents[1] / "recipes" / "configs"
+SCHEMAS = {"contrastive": ContrastiveConfig}
+
+
+@pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.yaml")), ids=lambda file: file.name)
+def test_every_yaml_loads_and_opens_with_its_launch_command(file):
+    recipe = file.stem.split("_")[0]
+    assert file.read_text().startswith(f"# accelerate launch recipes/{recipe}.py config=recipes/configs/{file.name}\n")
+    assert isinstance(load_config(SCHEMAS[recipe], [f"config={file}"]), SCHEMAS[recipe])
+
+
+def test_load_config_lets_the_command_line_win_over_yaml_over_defaults(tmp_path):
+    (tmp_path / "a.yaml").write_text("train:\n  epochs: 7\n  window: 8\n")
+    config = load_config(ContrastiveConfig, [f"config={tmp_path / 'a.yaml'}", "train.epochs=9", "split.groups=family_id"])
+    assert (config.train.epochs, config.train.window, config.train.batch_size) == (9, 8, ContrastiveConfig().train.batch_size)
+    assert config.split.groups == "family_id"
+
+
+@pytest.mark.parametrize("schema", [ContrastiveConfig, PrepareFMRIConfig, EmbedDNAConfig, SimulateCohortConfig])
+def test_load_config_reads_its_own_resolved_yaml_back(schema, tmp_path):
+    config = load_config(schema, ["threads=2"])
+    (tmp_path / "config.yaml").write_text(to_yaml(config))
+    assert to_yaml(load_config(schema, [f"config={tmp_path / 'config.yaml'}"])) == to_yaml(config)
+
+
+def test_load_config_gives_every_set_of_simulation_parameters_a_root_of_its_own():
+    default = load_config(ContrastiveConfig, [])
+    other = load_config(ContrastiveConfig, ["simulation.seed=1"])
+    third = load_config(ContrastiveConfig, ["simulation.coupling=0.5"])
+    assert default.data.root == "runs/simulated_cohort"
+    assert len({default.data.root, other.data.root, third.data.root}) == 3
+    assert default.data.simulate and default.data.truth == "truth.json"
+
+
+def test_load_config_leaves_a_named_root_alone(tmp_path):
+    config = load_config(ContrastiveConfig, [f"data.root={tmp_path}"])
+    assert not config.data.simulate and config.data.truth is None
+    assert config.data.path("bold") == tmp_path / "bold"
+    assert config.data.path("pairs") is None
+    assert re.fullmatch(rf"runs/stores/{tmp_path.name}-[0-9a-f]{{8}}/bold", config.stores.bold)
+    assert load_config(ContrastiveConfig, [f"data.root={tmp_path / 'x' / tmp_path.name}"]).stores.bold != config.stores.bold
+    assert config.simulation == CohortParameters()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train.epoch=3"], r"got train\.epoch.*\n.*command line\n.*known keys here are epochs, batch_size"),
+        (["windwo=3"], r"known keys here are data, stores"),
+        (["train.epochs=many"], r"got train\.epochs"),
+        (["train.epochs=0"], r"train\.epochs must be at least 1; got 0"),
+        (["fmri.drop_path_rate=1.5"], r"fmri\.drop_path_rate must be between 0 and 0\.99; got 1\.5"),
+        (["data.unphased=guess"], r"data\.unphased must be one of error, as_written, skip; got 'guess'"),
+        (["--epochs"], r"form key=value were expected, got '--epochs'"),
+        (["fmri.checkpoint=weights.pt"], r"need scans in LAS orientation.*; got .data\.orientation=RAS."),
+        (["data.orientation=ABC"], r"data\.orientation must name one end of each axis.*; got 'ABC'"),
+        (["dna.encoder=foo"], r"dna\.encoder must be one of caduceus; got 'foo'"),
+        (["fmri.num_heads=5"], r"fmri\.embed_dim must be a multiple of fmri\.num_heads=5; got 48"),
+        (["fmri.depth=[0,1]"], r"fmri\.depth must be at least 1; got 0"),
+        (["train.learning_rate=nan"], r"train\.learning_rate must be at least 1e-12; got nan"),
+        (["seed=${nowhere}"], r"Values that can be resolved were expected, got: .*nowhere"),
+        (["data.root=/a", "simulation.people=7"], r"simulation\.\* describes the cohort of data\.root=null.*; got '/a'"),
+        (["epochs"], r"form key=value were expected, got 'epochs'"),
+    ],
+)
+def test_load_config_refuses_what_it_does_not_know(words, message):
+    with pytest.raises(ValueError, match=message):
+        load_config(ContrastiveConfig, words)
+
+
+def test_load_config_refuses_an_unknown_key_in_yaml_and_a_missing_file(tmp_path):
+    (tmp_path / "a.yaml").write_text("model:\n  width: 3\n")
+    with pytest.raises(ValueError, match=r"got model.*\n  file: .*a\.yaml"):
+        load_config(ContrastiveConfig, [f"config={tmp_path / 'a.yaml'}"])
+    with pytest.raises(FileNotFoundError, match="got no file"):
+        load_config(ContrastiveConfig, ["config=nowhere.yaml"])
+
+
+@pytest.mark.parametrize(
+    ("schema", "word"),
+    [(SimulateCohortConfig, "seed=5"), (PrepareFMRIConfig, "checkpoint=a.safetensors"), (EmbedDNAConfig, "tracker=wandb")],
+)
+def test_load_config_refuses_shared_keys_that_a_recipe_has_no_use_for(schema, word):
+    with pytest.raises(ValueError, match=rf"{word.split('=')[0]} has no use in .*must be left at"):
+        load_config(schema, [word])

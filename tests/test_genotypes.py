@@ -1,0 +1,279 @@
+"""Tests of the room `genotypes`: small VCF and BCF files flow in; allele numbers and every refusal are checked."""
+
+import logging
+import shutil
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pysam
+import pytest
+
+from brainmt_align.data.genotypes import Alleles, GenotypeFile, list_samples, match_contig
+
+HEADER = """##fileformat=VCFv4.2
+##contig=<ID=20,length=1000>
+##INFO=<ID=END,Number=1,Type=Integer,Description="End">
+##FORMAT=<ID=GT,Number=1,Type=String,Description="Genotype">
+##FORMAT=<ID=DS,Number=1,Type=Float,Description="Dosage">
+"""
+
+
+def write_vcf(path: Path, records: list[str], samples: tuple[str, ...] = ("anna", "ben", "carl")) -> Path:
+    """Records as `POS REF ALT FORMAT CALL…`, separated by blanks → bgzipped VCF with its index."""
+    lines = ["\t".join(["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "FORMAT", *samples])]
+    for record in records:
+        position, ref, alt, *calls = record.split()
+        lines.append("\t".join(["20", position, ".", ref, alt, ".", ".", ".", *calls]))
+    plain = path.with_suffix("")
+    plain.write_text(HEADER + "\n".join(lines) + "\n")
+    pysam.tabix_compress(str(plain), str(path), force=True)
+    pysam.tabix_index(str(path), preset="vcf", force=True)
+    plain.unlink()
+    return path
+
+
+def read(path: Path, contig: str, start: int, end: int, samples: list[str] | None = None) -> Alleles:
+    with GenotypeFile(path, samples) as genotypes:
+        return genotypes.read(contig, start, end)
+
+
+@pytest.fixture
+def vcf(tmp_path):
+    """Plain diploid calls, two-digit alleles, other FORMAT keys, haploid and missing calls."""
+    many = ",".join("A" * n for n in range(2, 13))
+    return write_vcf(
+        tmp_path / "small.vcf.gz",
+        [
+            "101 c t GT 0|1 1/0 .|.",
+            f"110 A {many} GT 10|2 0|11 0|0",
+            "120 ACGT A DS:GT 0.1:0|1 0.2:1|1 0.3:0/0",
+            "130 G T,C GT 1 2|0 .",
+        ],
+    )
+
+
+def test_read_gives_numbers_phase_and_ploidy(vcf):
+    found = read(vcf, "20", 0, 1000)
+    assert found.samples == ["anna", "ben", "carl"]
+    assert found.positions.tolist() == [100, 109, 119, 129]
+    assert found.stops.tolist() == [101, 110, 123, 130]
+    assert found.refs == ["C", "A", "ACGT", "G"]
+    assert found.alts[0] == ("T",)
+    assert len(found.alts[1]) == 11
+    assert found.alleles.dtype == np.int8
+    assert found.alleles.transpose(2, 0, 1).tolist() == [
+        [[0, 1], [1, 0], [-1, -1]],
+        [[10, 2], [0, 11], [0, 0]],
+        [[0, 1], [1, 1], [0, 0]],
+        [[1, 1], [2, 0], [-1, -1]],
+    ]
+    assert found.phased.T.tolist() == [[True, False, True], [True] * 3, [True, True, False], [True] * 3]
+    assert found.haploid.T.tolist() == [[False] * 3, [False] * 3, [False] * 3, [True, False, True]]
+
+
+def test_read_keeps_the_order_of_the_request(vcf):
+    everyone = read(vcf, "20", 0, 1000)
+    some = read(vcf, "20", 0, 1000, ["carl", "anna"])
+    assert some.samples == ["carl", "anna"]
+    np.testing.assert_array_equal(some.alleles, everyone.alleles[[2, 0]])
+    np.testing.assert_array_equal(some.phased, everyone.phased[[2, 0]])
+    np.testing.assert_array_equal(some.haploid, everyone.haploid[[2, 0]])
+
+
+def test_read_takes_records_that_overlap_the_region_only(vcf):
+    assert read(vcf, "20", 101, 109).positions.tolist() == []
+    assert read(vcf, "20", 101, 109).alleles.shape == (3, 2, 0)
+    assert read(vcf, "20", 109, 110).positions.tolist() == [109]
+    assert read(vcf, "20", 122, 125).positions.tolist() == [119]
+
+
+def test_read_is_the_same_from_bcf(vcf, tmp_path):
+    bcf = tmp_path / "small.bcf"
+    with pysam.VariantFile(str(vcf)) as source, pysam.VariantFile(str(bcf), "wb", header=source.header) as target:
+        for record in source:
+            target.write(record)
+    pysam.tabix_index(str(bcf), preset="bcf", csi=True, force=True)
+    for a, b in zip(read(vcf, "20", 0, 1000), read(bcf, "20", 0, 1000), strict=True):
+        np.testing.assert_array_equal(np.asarray(a, dtype=object), np.asarray(b, dtype=object))
+
+
+def test_read_widens_when_a_site_has_many_alts(tmp_path):
+    alts = ",".join("C" * n for n in range(2, 202))
+    found = read(write_vcf(tmp_path / "many.vcf.gz", [f"5 C {alts} GT 200|0 0|0 1|127"]), "20", 0, 10)
+    assert found.alleles.dtype == np.int16
+    assert found.alleles[:, :, 0].tolist() == [[200, 0], [0, 0], [1, 127]]
+
+
+def test_read_keeps_what_it_has_read_when_a_later_site_has_many_alts(tmp_path):
+    alts = ",".join("C" * n for n in range(2, 202))
+    records = ["5 C T GT 0|1 .|. 1|0", f"6 C {alts} GT 200|0 0|0 1|127", "7 A G GT 1|1 0|1 0"]
+    found = read(write_vcf(tmp_path / "late.vcf.gz", records), "20", 0, 10)
+    assert found.alleles.transpose(2, 0, 1).tolist() == [
+        [[0, 1], [-1, -1], [1, 0]],
+        [[200, 0], [0, 0], [1, 127]],
+        [[1, 1], [0, 1], [0, 0]],
+    ]
+    assert found.haploid.T.tolist() == [[False] * 3, [False] * 3, [False, False, True]]
+
+
+def test_read_holds_four_bytes_a_sample_and_variant_and_little_more_on_the_way(tmp_path):
+    names = tuple(f"s{i}" for i in range(500))
+    records = [f"{i + 1} A C GT {' '.join(['0|1'] * 500)}" for i in range(400)]
+    path = write_vcf(tmp_path / "many.vcf.gz", records, names)
+    with GenotypeFile(path, names[::-1]) as genotypes:
+        genotypes.read("20", 0, 5)
+        tracemalloc.start()
+        found = genotypes.read("20", 0, 1000)
+        kept, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert found.alleles.nbytes + found.phased.nbytes + found.haploid.nbytes == 4 * 500 * 400
+    assert kept < 5 * 500 * 400
+    assert peak < 6 * 500 * 400
+
+
+def test_read_equals_pysams_own_genotypes_on_real_people(real_dir):
+    path = real_dir / "genotypes_chr20_b37" / "cohortA_300.phased.vcf.gz"
+    found = read(path, "20", 1_500_000, 1_520_000)
+    with pysam.VariantFile(str(path)) as source:
+        expected = [[call.allele_indices for call in r.samples.values()] for r in source.fetch("20", 1_500_000, 1_520_000)]
+    assert found.alleles.shape[:2] == (300, 2)
+    np.testing.assert_array_equal(found.alleles, np.array(expected).transpose(1, 2, 0))
+    assert found.phased.all()
+
+
+def test_list_samples_returns_the_files_order(vcf):
+    assert list_samples(vcf) == ["anna", "ben", "carl"]
+
+
+def test_match_contig_exchanges_chr_only_when_the_exact_name_is_absent(caplog):
+    with caplog.at_level(logging.INFO):
+        assert match_contig("20", ["20", "chr20"], Path("x")) == "20"
+        assert match_contig("chr20", ["20", "chr20"], Path("x")) == "chr20"
+        assert not caplog.records
+        assert match_contig("20", ["chr20"], Path("x")) == "chr20"
+        assert match_contig("chr20", ["20"], Path("x")) == "20"
+    assert "chr20 is read as 20 of x" in caplog.text
+
+
+def test_match_contig_lists_known_names_and_never_takes_chrM_for_MT():
+    with pytest.raises(ValueError, match=r"Contig MT is not in the file; known are: chrM, a, b, c, d … \(6 in all\)"):
+        match_contig("MT", ["chrM", "a", "b", "c", "d", "e"], Path("x"))
+
+
+def test_read_refuses_a_contig_without_records(vcf):
+    with pytest.raises(ValueError, match=r"Contig 7 is not in the file; known are: 20\.\n  file: .*small.vcf.gz\n  fix: "):
+        read(vcf, "7", 0, 10)
+
+
+def test_genotype_file_counts_absent_samples_and_shows_three_of_each_side(vcf):
+    with pytest.raises(ValueError, match=r"4 of 5 samples are not in the file, e.g. w, x, y; it holds 3, e.g. anna, ben, carl"):
+        GenotypeFile(vcf, ["z", "y", "anna", "x", "w"])
+
+
+def test_genotype_file_refuses_repeated_samples(vcf):
+    with pytest.raises(ValueError, match=r"each sample is expected once, got 1 of them more often, e.g. ben"):
+        GenotypeFile(vcf, ["ben", "anna", "ben"])
+
+
+def test_genotype_file_refuses_an_empty_list_of_samples(vcf):
+    message = (
+        r"at least one sample is expected, got an empty list; the file holds 3, e\.g\. anna, .*\n.*\n  fix: .*pass None for all"
+    )
+    with pytest.raises(ValueError, match=message):
+        GenotypeFile(vcf, [])
+
+
+def test_genotype_file_refuses_ids_that_are_not_text(vcf):
+    message = r"sample ids are expected as text, got 2 of 3 otherwise, e\.g\. 1001 \(int\)\.\n.*\n  fix: read the ids as text"
+    with pytest.raises(ValueError, match=message):
+        GenotypeFile(vcf, ["anna", 1001, 1002])
+
+
+def test_genotype_file_refuses_absent_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match="got no such file"):
+        GenotypeFile(tmp_path / "absent.vcf.gz")
+
+
+def test_genotype_file_refuses_other_suffix(tmp_path):
+    (tmp_path / "cohort.pgen").touch()
+    with pytest.raises(ValueError, match=r"a name ending in \.vcf.* is expected, got cohort\.pgen"):
+        GenotypeFile(tmp_path / "cohort.pgen")
+
+
+def test_genotype_file_says_how_to_compress_and_index_plain_text(tmp_path):
+    (tmp_path / "plain.vcf").write_text(HEADER)
+    with pytest.raises(FileNotFoundError, match=r"fix: bgzip -k .*plain\.vcf && tabix -p vcf .*plain\.vcf\.gz"):
+        GenotypeFile(tmp_path / "plain.vcf")
+
+
+@pytest.mark.parametrize(("name", "command"), [("a.vcf.gz", "tabix -p vcf .*a.vcf.gz"), ("a.bcf", "bcftools index .*a.bcf")])
+def test_genotype_file_says_how_to_index(tmp_path, name, command):
+    (tmp_path / name).touch()
+    with pytest.raises(FileNotFoundError, match=rf"an index \(.tbi or .csi\) is expected .*\n.*\n  fix: {command}"):
+        GenotypeFile(tmp_path / name)
+
+
+def test_genotype_file_refuses_what_is_no_vcf(vcf, tmp_path):
+    other = tmp_path / "other.vcf.gz"
+    other.write_text("no variants here\n")
+    shutil.copy(f"{vcf}.tbi", f"{other}.tbi")
+    with pytest.raises(ValueError, match="a bgzipped VCF or a BCF with its index is expected, got a file that cannot be opened"):
+        GenotypeFile(other)
+
+
+def test_genotype_file_refuses_a_damaged_index(vcf):
+    Path(f"{vcf}.tbi").write_text("damaged")
+    with pytest.raises(ValueError, match=r"cannot be opened \(its index cannot be loaded\)"):
+        GenotypeFile(vcf)
+
+
+def test_genotype_file_refuses_a_file_of_sites(tmp_path):
+    path = tmp_path / "sites.vcf.gz"
+    (tmp_path / "sites.vcf").write_text(HEADER + "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n20\t5\t.\tA\tC\t.\t.\t.\n")
+    pysam.tabix_compress(str(tmp_path / "sites.vcf"), str(path))
+    pysam.tabix_index(str(path), preset="vcf")
+    with pytest.raises(ValueError, match="sample columns with GT are needed, got a file of sites only"):
+        GenotypeFile(path)
+
+
+def test_read_refuses_records_without_gt(tmp_path):
+    path = write_vcf(tmp_path / "dosage.vcf.gz", ["5 A C DS 0.1 0.2 0.3"])
+    with pytest.raises(ValueError, match="FORMAT with GT is expected at 20:5, got DS"):
+        read(path, "20", 0, 10)
+
+
+def test_read_refuses_other_ploidy(tmp_path):
+    path = write_vcf(tmp_path / "triploid.vcf.gz", ["5 A C GT 0|1 0|1|1 0|0"])
+    with pytest.raises(ValueError, match=r"ploidy 1 or 2 is expected at 20:5, got 1 other calls, e.g. 0\|1\|1 of ben"):
+        read(path, "20", 0, 10)
+
+
+def test_read_refuses_numbers_without_an_alt(tmp_path):
+    path = write_vcf(tmp_path / "renumbered.vcf.gz", ["5 A C GT 0|1 0|2 0|0"])
+    with pytest.raises(ValueError, match="allele numbers up to 1 are expected at 20:5, which has 1 ALT alleles, got 2"):
+        read(path, "20", 0, 10)
+
+
+@pytest.fixture
+def copied_vcf(real_dir, tmp_path):
+    """A real file that may be damaged."""
+    source = real_dir / "genotypes_chr20_b37" / "cohortA_300.phased.vcf.gz"
+    copy = tmp_path / "copy.vcf.gz"
+    copy.write_bytes(source.read_bytes())
+    Path(f"{copy}.tbi").write_bytes(Path(f"{source}.tbi").read_bytes())
+    return copy
+
+
+def test_genotype_file_refuses_a_truncated_file(copied_vcf):
+    copied_vcf.write_bytes(copied_vcf.read_bytes()[:200_000])
+    with pytest.raises(ValueError, match=r"cannot be opened \(no BGZF EOF marker; .*\n.*\n  fix: copy it again"):
+        GenotypeFile(copied_vcf)
+
+
+def test_read_refuses_a_damaged_file(copied_vcf):
+    content = bytearray(copied_vcf.read_bytes())
+    content[200_000:300_000] = bytes(100_000)
+    copied_vcf.write_bytes(content)
+    with pytest.raises(ValueError, match=r"20:1500001-1999000 cannot be read to its end .*; the file is damaged"):
+        read(copied_vcf, "20", 1_500_000, 1_999_000)

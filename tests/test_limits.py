@@ -1,0 +1,33 @@
+"""Limits of configured values: every refusal names the key, what it may be, what it was, and a fix."""
+
+import pytest
+
+from brainmt_align.limits import complain, require_choice, require_orientation, require_range
+
+
+def test_complain_has_one_form():
+    with pytest.raises(ValueError, match=r"^a must be b; got 'c'\.\n  where: the configuration\n  fix: set a=b\.$"):
+        complain("a must be b", "c", "a=b")
+
+
+def test_require_choice_lists_the_known():
+    require_choice("k", None, (None, "a"))
+    with pytest.raises(ValueError, match=r"k must be one of null, a; got 'b'.*\n.*\n  fix: set k=null"):
+        require_choice("k", "b", (None, "a"))
+
+
+@pytest.mark.parametrize(("low", "high"), [(1, None), (0, 0.5)])
+def test_require_range_takes_both_ends_and_refuses_what_lies_outside(low, high):
+    for value in (low, high if high is not None else 1e30):
+        require_range("k", value, low, high)
+    for value in (low - 1e-9, float("nan"), *([] if high is None else [high + 1e-9])):
+        with pytest.raises(ValueError, match=r"k must be (at least 1|between 0 and 0\.5); got"):
+            require_range("k", value, low, high)
+
+
+def test_require_orientation_takes_one_end_of_each_axis_in_any_order():
+    for value in ("RAS", "LAS", "LPI", "SAR", "IPR"):
+        require_orientation(value)
+    for value in ("RLS", "RA", "RASS", "ras", ""):
+        with pytest.raises(ValueError, match="one end of each axis"):
+            require_orientation(value)

@@ -1,0 +1,34 @@
+"""The terminal's retrieval table."""
+
+import io
+
+import numpy as np
+from rich.console import Console
+
+from brainmt_align.evaluation.retrieval import retrieval_metrics
+from brainmt_align.reporting.tables import retrieval_table
+
+
+def shown(table):
+    console = Console(file=io.StringIO(), width=120)
+    console.print(table)
+    return [
+        [cell.strip() for cell in line.strip("│┃").replace("┃", "│").split("│")] for line in console.file.getvalue().splitlines()
+    ]
+
+
+def test_retrieval_table_shows_model_chance_and_oracle_with_na_where_k_takes_everyone():
+    lines = shown(retrieval_table(retrieval_metrics(np.eye(6), np.eye(6), oracle_scores=np.eye(6), permutations=50)))
+    assert lines[-1] == ["p: permutation test over 50 re-pairings of the people"]
+    assert lines[0] == ["Retrieval among 6 test people"]
+    rows = {line[0]: line[1:] for line in lines if len(line) == 6}
+    assert rows["scan → genome"][:4] == ["1", "1", "n/a", "1"]
+    assert rows["chance"][:4] == ["0.167", "0.833", "n/a", "3.5"]
+    assert rows["oracle"][:4] == ["1", "1", "n/a", "1"]
+    assert float(rows["genome → scan"][4]) < 0.05
+
+
+def test_retrieval_table_has_no_oracle_row_where_the_truth_is_unknown():
+    lines = shown(retrieval_table(retrieval_metrics(np.eye(6), np.eye(6), permutations=50)))
+    assert not any(line[0] == "oracle" for line in lines)
+    assert sum(line[0] == "chance" for line in lines) == 2

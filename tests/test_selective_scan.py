@@ -1,0 +1,271 @@
+"""The selective scan: golden numbers, a naive loop in numpy and finite differences in; agreement of both backends out."""
+
+import logging
+import threading
+
+import numpy as np
+import pytest
+import torch
+from torch.autograd.graph import saved_tensors_hooks
+
+import encoders.selective_scan as package
+from encoders.selective_scan import kernels, selective_scan
+
+BACKENDS = ["reference", "cpu"]
+SEQUENCES = ("u", "delta", "B", "C", "z")
+NAMES = (*SEQUENCES, "A", "D", "delta_bias")
+
+
+def make_inputs(batch=2, channels=5, length=7, states=3, dtype=torch.float32, seed=0):
+    """Random inputs by name, all requiring gradients; A negative and steps positive, as in Mamba."""
+    generator = torch.Generator().manual_seed(seed)
+    shapes = {
+        **dict.fromkeys(("u", "delta", "z"), (batch, channels, length)),
+        **dict.fromkeys(("B", "C"), (batch, states, length)),
+        **dict.fromkeys(("D", "delta_bias"), (channels,)),
+        "A": (channels, states),
+    }
+    inputs = {name: torch.randn(shape, generator=generator, dtype=torch.float64) for name, shape in shapes.items()}
+    inputs |= {"A": -inputs["A"].exp(), "delta": inputs["delta"].abs(), "delta_bias": inputs["delta_bias"].abs()}
+    return {name: tensor.to(dtype).requires_grad_() for name, tensor in inputs.items()}
+
+
+def scan_in_numpy(u, delta, A, B, C, D, z, delta_bias):
+    """The recurrence as its definition reads, every scalar on its own line of the loops, in float64."""
+    batch, channels, length = u.shape
+    out = np.zeros(u.shape)
+    for b, d in np.ndindex(batch, channels):
+        h = np.zeros(A.shape[1])
+        for t in range(length):
+            dt = np.log1p(np.exp(delta[b, d, t] + delta_bias[d]))
+            h = np.exp(dt * A[d]) * h + dt * B[b, :, t] * u[b, d, t]
+            gate = z[b, d, t] / (1 + np.exp(-z[b, d, t]))
+            out[b, d, t] = (h @ C[b, :, t] + D[d] * u[b, d, t]) * gate
+    return out
+
+
+def scan_with_gradients(inputs, **options):
+    """(out, gradients by name) of a fixed scalar of the output."""
+    inputs = {name: tensor.detach().clone().requires_grad_() for name, tensor in inputs.items()}
+    out = selective_scan(**inputs, **options)
+    weights = torch.linspace(-1, 1, out.numel(), dtype=out.dtype).reshape(out.shape)
+    (out * weights).sum().backward()
+    return out.detach(), {name: tensor.grad for name, tensor in inputs.items()}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_selective_scan_equals_the_published_numbers(golden, backend):
+    tensors = golden("mamba/selective_scan").tensors
+    inputs = {name: tensors[name].clone().requires_grad_() for name in NAMES}
+    out = selective_scan(**inputs, delta_softplus=True, backend=backend)
+    (out * tensors["g"]).sum().backward()
+    torch.testing.assert_close(out, tensors["out"], atol=1e-4, rtol=0)
+    for name, tensor in inputs.items():
+        expected = tensors[f"grad.{name}"]
+        assert (tensor.grad - expected).abs().max() <= 5e-5 * expected.abs().max(), name
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("sizes", [(1, 1, 1, 1), (2, 33, 65, 3), (1, 32, 64, 16), (2, 40, 131, 5)])
+def test_selective_scan_equals_the_loop_over_scalars(backend, sizes):
+    inputs = make_inputs(*sizes)
+    out = selective_scan(**inputs, delta_softplus=True, backend=backend)
+    expected = scan_in_numpy(**{name: tensor.detach().double().numpy() for name, tensor in inputs.items()})
+    np.testing.assert_allclose(out.detach().numpy(), expected, atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("length", [7, 150])
+def test_selective_scan_reversed_equals_flipped_scan_of_flipped_inputs(backend, length):
+    inputs = make_inputs(channels=35, length=length)
+    flipped = {name: tensor.flip(-1) if name in SEQUENCES else tensor for name, tensor in inputs.items()}
+    out = selective_scan(**inputs, delta_softplus=True, reverse=True, backend=backend)
+    torch.testing.assert_close(out, selective_scan(**flipped, delta_softplus=True, backend=backend).flip(-1))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("softplus", [False, True])
+@pytest.mark.parametrize("absent", [(), ("D",), ("z",), ("delta_bias",), ("D", "z", "delta_bias")])
+def test_selective_scan_gradients_equal_finite_differences(backend, reverse, softplus, absent):
+    inputs = make_inputs(2, 3, 5, 2, torch.float64)
+    names = [name for name in NAMES if name not in absent]
+
+    def scan(*tensors):
+        named = dict(zip(names, tensors, strict=True))
+        return selective_scan(**named, delta_softplus=softplus, reverse=reverse, backend=backend)
+
+    assert torch.autograd.gradcheck(scan, [inputs[name] for name in names])
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_selective_scan_cpu_gradients_equal_the_reference_over_several_tiles(reverse):
+    inputs = make_inputs(2, 70, 3 * kernels.TILE + 5, 4)
+    expected_out, expected = scan_with_gradients(inputs, delta_softplus=True, reverse=reverse, backend="reference")
+    out, gradients = scan_with_gradients(inputs, delta_softplus=True, reverse=reverse, backend="cpu")
+    torch.testing.assert_close(out, expected_out, atol=1e-4, rtol=1e-5)
+    for name, gradient in gradients.items():
+        assert (gradient - expected[name]).abs().max() <= 5e-5 * expected[name].abs().max(), name
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_selective_scan_keeps_the_precision_of_u_and_computes_in_float32(backend, dtype):
+    inputs = make_inputs(channels=9, length=40)
+    halved = {name: tensor.detach().to(dtype if name in SEQUENCES else torch.float32) for name, tensor in inputs.items()}
+    out, gradients = scan_with_gradients(halved, delta_softplus=True, backend=backend)
+    expected, _ = scan_with_gradients({name: t.float() for name, t in halved.items()}, delta_softplus=True, backend=backend)
+    assert out.dtype == dtype
+    torch.testing.assert_close(out, expected.to(dtype))
+    assert all(gradients[name].dtype == halved[name].dtype for name in NAMES)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_selective_scan_reads_any_strides(backend):
+    inputs = {name: tensor.detach() for name, tensor in make_inputs(channels=6, length=9).items()}
+    strided = {name: inputs[name].transpose(1, 2).contiguous().transpose(1, 2) for name in SEQUENCES}
+    out = selective_scan(**inputs, backend=backend)
+    torch.testing.assert_close(selective_scan(**{**inputs, **strided}, backend=backend), out)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_selective_scan_passes_nan_on_when_delta_holds_it(backend):
+    inputs = {name: tensor.detach() for name, tensor in make_inputs().items()}
+    inputs["delta"][0, 1, 2] = float("nan")
+    out = selective_scan(**inputs, delta_softplus=True, backend=backend)
+    assert out[0, 1, 2:].isnan().all()
+    assert out[1].isfinite().all()
+
+
+def test_selective_scan_cpu_is_bit_equal_whatever_the_thread_count():
+    inputs, before = make_inputs(3, 130, 90, 4), torch.get_num_threads()
+    results = []
+    try:
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            results.append(scan_with_gradients(inputs, delta_softplus=True, backend="cpu"))
+    finally:
+        torch.set_num_threads(before)
+    for out, gradients in results[1:]:
+        assert torch.equal(out, results[0][0])
+        assert all(torch.equal(gradients[name], results[0][1][name]) for name in NAMES)
+
+
+def test_selective_scan_cpu_keeps_no_state_of_every_position():
+    batch, channels, length, states = 1, 32, 512, 64
+    inputs, kept = make_inputs(batch, channels, length, states), []
+    with saved_tensors_hooks(lambda tensor: kept.append(tensor.numel()) or tensor, lambda tensor: tensor):
+        selective_scan(**inputs, backend="cpu")
+    own_inputs = sum(tensor.numel() for tensor in inputs.values())
+    assert sum(kept) - own_inputs <= batch * channels * length
+    with torch.no_grad():
+        assert not selective_scan(**inputs, backend="cpu").requires_grad
+
+
+def test_selective_scan_cpu_works_in_several_threads_at_once():
+    inputs, results = make_inputs(2, 70, 90, 4), {}
+    expected, _ = scan_with_gradients(inputs, backend="cpu")
+
+    def work(i):
+        results[i] = scan_with_gradients(inputs, backend="cpu")[0]
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert len(results) == 4
+    assert all(torch.equal(out, expected) for out in results.values())
+
+
+class Scans(torch.utils.data.Dataset):
+    """Each item is the output of a scan with gradients, computed in the process that asks for it."""
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, i):
+        return scan_with_gradients(make_inputs(1, 70, 20, 2, seed=i), backend="cpu")[0]
+
+
+def test_selective_scan_cpu_works_in_forked_data_workers_after_threads_were_used():
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        expected = torch.stack([Scans()[i] for i in range(2)])
+        loader = torch.utils.data.DataLoader(Scans(), batch_size=2, num_workers=1, multiprocessing_context="fork", timeout=60)
+        assert torch.equal(next(iter(loader)), expected)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_selective_scan_logs_its_choice_once(caplog):
+    package._choose.cache_clear()
+    inputs = make_inputs()
+    with caplog.at_level(logging.INFO, logger="encoders.selective_scan"):
+        default = selective_scan(**inputs)
+        selective_scan(**inputs)
+    assert [record.getMessage() for record in caplog.records] == ["selective scan on cpu runs with the 'cpu' backend"]
+    assert torch.equal(default, selective_scan(**inputs, backend="cpu"))
+
+
+def test_selective_scan_takes_the_reference_when_tensors_are_elsewhere():
+    inputs = {name: tensor.detach().to("meta") for name, tensor in make_inputs().items()}
+    assert selective_scan(**inputs).shape == inputs["u"].shape
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_selective_scan_output_can_be_changed_in_place(backend, dtype):
+    inputs = make_inputs(dtype=dtype)
+    expected = torch.autograd.grad((2 * selective_scan(**inputs, backend=backend)).sum(), inputs["u"])[0]
+    changed = selective_scan(**inputs, backend=backend).mul_(2)
+    assert torch.autograd.grad(changed.sum(), inputs["u"])[0].equal(expected)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("absent", [(), ("D", "z", "delta_bias")])
+def test_selective_scan_over_nothing_is_empty_and_differentiable(backend, reverse, absent):
+    inputs = {name: tensor for name, tensor in make_inputs(length=0).items() if name not in absent}
+    out = selective_scan(**inputs, delta_softplus=True, reverse=reverse, backend=backend)
+    assert out.shape == (2, 5, 0)
+    out.sum().backward()
+    assert inputs["u"].grad.shape == (2, 5, 0)
+
+
+def test_selective_scan_fails_when_the_backend_is_unknown():
+    with pytest.raises(ValueError, match=r"one of cpu, cuda, reference was expected, 'cuda9' was given(.|\n)*fix:"):
+        selective_scan(**make_inputs(), backend="cuda9")
+
+
+def test_selective_scan_fails_when_the_cpu_backend_cannot_reach_the_tensors():
+    inputs = {name: tensor.detach().to("meta") for name, tensor in make_inputs().items()}
+    with pytest.raises(ValueError, match=r"needs tensors in main memory; these are on meta"):
+        selective_scan(**inputs, backend="cpu")
+
+
+def test_selective_scan_fails_when_u_or_A_has_the_wrong_number_of_axes():
+    with pytest.raises(ValueError, match=r"u \(B, D, L\) and A \(D, N\) were expected, got u \(5, 7\)"):
+        selective_scan(**{**make_inputs(), "u": torch.zeros(5, 7)})
+
+
+def test_selective_scan_lists_every_shape_that_does_not_fit():
+    with pytest.raises(ValueError, match=r"B \(2, 3, 7\) was expected, got \(2, 4, 7\); D \(5,\) was expected, got \(6,\)"):
+        selective_scan(**{**make_inputs(), "B": torch.zeros(2, 4, 7), "D": torch.zeros(6)})
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", ["u", "A", "z"])
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.int64])
+def test_selective_scan_fails_when_a_tensor_is_no_real_float(backend, name, dtype):
+    inputs = {key: tensor.detach() for key, tensor in make_inputs().items()}
+    with pytest.raises(ValueError, match=rf": {name} {dtype}, a real float was expected\.\n  fix:"):
+        selective_scan(**{**inputs, name: inputs[name].to(dtype)}, backend=backend)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_selective_scan_fails_when_tensors_are_on_several_devices(backend):
+    inputs = {key: tensor.detach() for key, tensor in make_inputs().items()}
+    with pytest.raises(ValueError, match=r": B on meta, u is on cpu; D on meta, u is on cpu\.\n  fix:"):
+        selective_scan(**{**inputs, "B": inputs["B"].to("meta"), "D": inputs["D"].to("meta")}, backend=backend)
