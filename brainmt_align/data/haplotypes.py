@@ -24,7 +24,8 @@ from typing import NamedTuple
 import numpy as np
 import pysam
 
-from brainmt_align.data.genotypes import MISSING, Alleles, GenotypeFile, match_contig
+from brainmt_align.data.genotype_records import MISSING
+from brainmt_align.data.genotypes import Alleles, GenotypeFile, match_contig
 from brainmt_align.data.regions import Region, list_faults, read_regions
 
 UNPHASED_POLICIES = ("error", "as_written", "skip")
