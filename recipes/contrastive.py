@@ -25,7 +25,8 @@ from brainmt_align.config import ContrastiveConfig, load_config, to_yaml
 from brainmt_align.data import bold_store, dna_store, simulate, simulated_oracle, splits
 from brainmt_align.data.cohort import Cohort, read_cohort
 from brainmt_align.data.datasets import AlignmentDataset, EpochBatches, collate_people
-from brainmt_align.data.haplotypes import read_haplotypes, read_regions
+from brainmt_align.data.haplotypes import read_haplotypes
+from brainmt_align.data.regions import read_regions
 from brainmt_align.evaluation.embedding import PeopleEmbeddings, embed_people, summarise
 from brainmt_align.evaluation.metrics import chance_median_rank
 from brainmt_align.evaluation.retrieval import retrieval_metrics
