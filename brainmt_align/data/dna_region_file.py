@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 
 from brainmt_align.atomic import write_atomically
 
-FORMAT = "brainmt-align dna store 2"
+FORMAT = "brainmt-align dna store 3"
 SUFFIX = ".safetensors"
 TENSORS = ("embeddings", "sha256", "reference", "index")
 LONGEST_STEM = 180
