@@ -18,7 +18,17 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from brainmt_align.data.dna_region_file import SUFFIX, StoredRegion, read_region, region_path, shown_name, write_region
+from brainmt_align.data.dna_region_file import (
+    SOURCE_FACTS,
+    SUFFIX,
+    StoredRegion,
+    check_settings,
+    join_policies,
+    read_region,
+    region_path,
+    shown_name,
+    write_region,
+)
 from brainmt_align.data.haplotypes import RegionHaplotypes
 from brainmt_align.data.regions import list_faults
 
@@ -26,11 +36,6 @@ logger = logging.getLogger(__name__)
 
 SEQUENCES_AT_ONCE = 64
 """Sequences between two steps of the progress bar; the encoder makes its own batches of equal length of them."""
-
-
-POLICIES = ("unphased", "missing")
-NO_EFFECT = "error"  # a policy under which genotypes that it would decide on do not come through
-SOURCE_FACTS = (*POLICIES, "region_window")
 
 
 class FrozenEncoder(Protocol):
@@ -250,10 +255,10 @@ def _update_region(
     header = _header(region, encoder, pooling, strands)
     old = _read_or_set_aside(path)
     if old is not None:
-        _check_settings(old.header, header, path)
+        check_settings(old.header, header, path)
     same_place = old is not None and all(old.header[key] == header[key] for key in ("contig", "start", "end", "reference_sha256"))
     if same_place and (staying := set(old.samples).difference(region.samples)):
-        _join_policies(old.header, header, len(staying), path)
+        join_policies(old.header, header, len(staying), path)
     row_of = {} if old is None else {digest.tobytes(): row for row, digest in enumerate(old.hashes)}
     wanted = {_hash(sequence): sequence for sequence in [*region.sequences, region.reference]}
     new = {digest: sequence for digest, sequence in wanted.items() if digest not in row_of}
@@ -339,30 +344,6 @@ def _read_or_set_aside(path: Path) -> StoredRegion | None:
             aside,
         )
         return None
-
-
-def _check_settings(old: dict[str, str], new: dict[str, str], path: Path) -> None:
-    """A file is only added to with what its own encoder and settings make."""
-    different = [key for key in ("fingerprint", "pooling", "strands") if old[key] != new[key]]
-    if different:
-        raise ValueError(
-            f"DNA store: a file of {', '.join(f'{key} {new[key]}' for key in different)} is expected, "
-            f"got {', '.join(f'{key} {old[key]}' for key in different)}.\n"
-            f"  file: {path}\n  fix: move the file away, or set stores.dna to another folder."
-        )
-
-
-def _join_policies(old: dict[str, str], new: dict[str, str], staying: int, path: Path) -> None:
-    """Set in `new` the policies of a file that keeps `staying` people of `old`; two that may differ in effect are refused."""
-    for key in POLICIES:
-        if new[key] == NO_EFFECT:
-            new[key] = old[key]
-        elif old[key] not in (new[key], NO_EFFECT):
-            raise ValueError(
-                f"DNA store: genotypes taken with {key}={new[key]} are expected in region {new['name']}, got {staying} people "
-                f"who stay in the file with {key}={old[key]}.\n"
-                f"  file: {path}\n  fix: name these people again, set data.{key}={old[key]}, or set stores.dna to another folder."
-            )
 
 
 def _hash(sequence: str) -> bytes:
