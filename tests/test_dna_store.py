@@ -132,6 +132,12 @@ def test_build_refuses_people_of_two_policies_in_one_file(tmp_path):
     assert read_region(folder / "A.safetensors").header["missing"] == "N"
 
 
+def test_build_brings_the_recorded_policy_up_to_date_when_nothing_else_changes(tmp_path):
+    for policy in ("reference", "N"):
+        folder = build_quietly([make_region("A", FIRST)._replace(missing=policy)], CountingEncoder(), tmp_path).folder
+        assert read_region(folder / "A.safetensors").header["missing"] == policy
+
+
 @pytest.mark.parametrize("policies", [("error", "skip"), ("skip", "error"), ("skip", "skip")])
 def test_build_joins_people_whose_genotypes_no_policy_touched_with_any(tmp_path, policies):
     for people, policy in zip((FIRST, {"carl": ("GGG", "AAAA")}), policies, strict=True):

@@ -170,8 +170,13 @@ def test_read_haplotypes_takes_calls_of_another_phase_set_for_unphased(tmp_path)
     assert [sequence_of(skipped, "ben", h) for h in (0, 1)] == ["GTACTGAG", "GTTCTGAG"]
     assert skipped.counts["unphased"] == 3
     assert sequence_of(read_one(files, 2, 10, unphased="as_written"), "anna", 1) == "GTTCTTAG"
-    # Records from before the region stand in no sequence, so their phase set does not matter.
-    assert sequence_of(read_one(files, 5, 7, unphased="skip"), "ben", 0) == "TT"
+
+
+def test_read_haplotypes_does_not_ask_for_the_phase_set_of_records_from_before_the_region(tmp_path):
+    variants = [Variant(3, "TAC", ("T",), ("0|1:4", "0|0:.")), Variant(6, "G", ("T",), ("1|0:7", "0|0:."))]
+    region = read_one(write_files(tmp_path, REFERENCE, variants), 5, 8)
+    assert sequence_of(region, "anna", 0) == "CTT"
+    assert (region.counts["unphased"], region.counts["outside_skipped"]) == (0, 1)
 
 
 def test_describe_counts_names_what_is_left_out_and_only_that(tmp_path):
