@@ -118,7 +118,7 @@ def prepare(config: ContrastiveConfig, accelerator: Accelerator) -> Prepared:
         cohort = read_cohort(
             genotypes=data.path("genotypes"), bold=data.path("bold"), space=data.space, mask=data.path("mask"),
             participants=data.path("participants"), pairs=data.path("pairs"), id_map=data.path("id_map"),
-            unmatched=data.unmatched, root=Path(data.root),
+            unmatched=data.unmatched, mask_rule=data.mask_rule, root=Path(data.root),
         )  # fmt: skip
         haplotypes = read_haplotypes(  # checks its files now, reads genotypes region by region below
             data.path("genotypes"), data.path("reference"), data.path("regions"), samples=cohort.people["sample_id"].tolist(),
