@@ -334,7 +334,7 @@ def print_figures(config: ContrastiveConfig, figures: dict[str, dict[str, Any]])
     if config.data.artificial_pairs:
         print("The pairs are artificial: no scan belongs to its genome, so chance is the right answer.")
     if config.data.truth:
-        print("The cohort is simulated. The oracle knows what was planted; it is the most that these windows allow.")
+        print("The cohort is simulated. The oracle knows what was planted: close to the most that these windows tell of it.")
         print("next, real files: accelerate launch recipes/contrastive.py config=recipes/configs/contrastive_real.yaml")
     else:
         seed, out = config.seed + 1, f"{config.out}_seed{config.seed + 1}"
