@@ -13,6 +13,7 @@ import pytest
 
 from brainmt_align.data import simulated_bold as scans
 from brainmt_align.data import simulated_genomes as genomes_room
+from brainmt_align.data.bids import sidecar_repetition_time
 from brainmt_align.data.simulate import CohortParameters, oracle_scores, write_cohort
 from brainmt_align.data.simulated_oracle import _log_sd, _log_sd_moments, _whitening, oracle_of_people
 from brainmt_align.data.simulated_parameters import NOISE_SD
@@ -98,6 +99,8 @@ def test_write_cohort_lays_out_bids_derivatives(cohort):
     description = json.loads((cohort / "bold" / "dataset_description.json").read_text())
     assert description["DatasetType"] == "derivative"
     assert "Simulated" in description["Name"]
+    assert {"BIDSVersion", "GeneratedBy"} <= set(description)
+    assert sidecar_repetition_time(scans.bold_path(cohort, "0012")) == (2.0, scans.shared_paths(cohort)[1])
     func = cohort / "bold" / "sub-0012" / "func"
     stem = "sub-0012_task-rest_space-MNI152NLin2009cAsym_desc"
     run, mask = nib.load(func / f"{stem}-preproc_bold.nii.gz"), nib.load(func / f"{stem}-brain_mask.nii.gz")

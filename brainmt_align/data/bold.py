@@ -1,6 +1,5 @@
 """BOLD files: a 4-D NIfTI run and its mask flow in; the normalised in-mask array (T, V) and each voxel's place flow out."""
 
-import json
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from nibabel.openers import ImageOpener
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 from nibabel.spatialimages import HeaderDataError
 
-from brainmt_align.data.bids import find_runs, sidecar_of
+from brainmt_align.data.bids import find_runs, sidecar_repetition_time
 
 __all__ = ["MASK_FILE", "NON_ZERO", "NORMALISATIONS", "BoldRun", "find_runs", "read_bold"]
 
@@ -92,7 +91,7 @@ def read_bold(
             refused beyond the range of float16. Z-scores cannot leave that range: |z| < √(T·V).
         min_frames: fewer frames are an error.
         tr_s: repetition time in seconds, overriding header and sidecar. None: that of the header, or, where it says 0,
-            `RepetitionTime` of the .json beside the file; if they differ by more than 1 % it is an error.
+            `RepetitionTime` of its BIDS sidecars, the nearest first; if they differ by more than 1 % it is an error.
 
     Raises:
         FileNotFoundError: no such file.
@@ -177,26 +176,16 @@ def _check_image(image: nib.Nifti1Image, min_frames: int, path: Path) -> None:
 def _repetition_time(image: nib.Nifti1Image, path: Path, tr_s: float | None) -> float:
     """Seconds; a time unit that the header leaves unknown counts as seconds."""
     header_s = float(image.header.get_zooms()[3]) * SECONDS_PER_UNIT.get(image.header.get_xyzt_units()[1], 0.0)
-    sidecar_s = _sidecar_repetition_time(path)
+    sidecar_s, sidecar = sidecar_repetition_time(path)
     if tr_s is None and header_s > 0 and sidecar_s > 0 and abs(header_s / sidecar_s - 1) > TR_TOLERANCE:
-        got = f"BOLD: one TR was expected, got {header_s:g} s in the header and {sidecar_s:g} s in the .json beside it."
-        raise _fault(got, path, "correct one of them or give tr_s.")
+        got = f"BOLD: one TR was expected, got {header_s:g} s in the header and {sidecar_s:g} s in {sidecar.name}."
+        raise _fault(got, f"{path}\n  file: {sidecar}", "correct one of them or set data.tr_s.")
     seconds = tr_s if tr_s is not None else header_s or sidecar_s
     low, high = PLAUSIBLE_TR_S
     if not low <= seconds <= high:
         got = f"BOLD: a TR of {low:g} to {high:g} s was expected, got {seconds:g} s."
-        raise _fault(got, path, "give tr_s, or RepetitionTime in a .json beside the file.")
+        raise _fault(got, path, "set data.tr_s, or give RepetitionTime in a .json beside the file.")
     return round(float(seconds), 6)  # the header holds float32
-
-
-def _sidecar_repetition_time(path: Path) -> float:
-    """Seconds, 0 where there is no sidecar or no RepetitionTime in it."""
-    sidecar = sidecar_of(path)
-    try:
-        return float(json.loads(sidecar.read_text(encoding="utf-8")).get("RepetitionTime", 0)) if sidecar else 0.0
-    except (ValueError, TypeError, AttributeError) as error:
-        got = f"BIDS sidecar: a JSON object with RepetitionTime in seconds was expected, got: {error}."
-        raise _fault(got, sidecar, "repair or remove it.") from error
 
 
 def _orient(image: nib.Nifti1Image, orientation: str, path: Path) -> _Grid:

@@ -105,7 +105,7 @@ def oracle_scores(
 def oracle_of_people(truth: Path | str, runs: pd.DataFrame, people: pd.DataFrame, window: int) -> np.ndarray:
     """`oracle_scores` of people, on the windows that cover their runs; several runs of a person add up.
 
-    With one run a person, as `write_cohort` makes them, this is the likelihood; with several and a coupling below 1 it counts
+    With one run a person, as `write_cohort` makes them, this is one likelihood; with several and a coupling below 1 it counts
     what the runs share more than once.
 
     Args:
