@@ -10,6 +10,7 @@ from typing import Any, ClassVar, TypeVar
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from brainmt_align.data.scan_table import MASK_RULES
 from brainmt_align.data.simulate import CohortParameters
 from brainmt_align.limits import complain, require_choice, require_orientation, require_range
 from brainmt_align.model.brain import OFFICIAL_ORIENTATION
@@ -27,6 +28,7 @@ class DataConfig:
     bold: str | None = "bold"  # folder of BIDS/fMRIPrep derivatives; None: the pair table names the runs
     space: str | None = None  # BIDS space entity, needed where a folder holds several
     mask: str | None = None  # one brain mask for all runs; None: the mask beside each run
+    mask_rule: str = "file"  # file | nonzero: a run without a mask is an error, or its voxels non-zero in any frame count
     participants: str | None = "participants.tsv"
     genotypes: str = "genotypes.vcf.gz"  # phased VCF or BCF with its index
     reference: str = "reference.fa"  # FASTA with its index
@@ -46,6 +48,7 @@ class DataConfig:
     def __post_init__(self):
         require_orientation(self.orientation)
         require_choice("data.unmatched", self.unmatched, ("error", "drop"))
+        require_choice("data.mask_rule", self.mask_rule, MASK_RULES)
         require_choice("data.normalisation", self.normalisation, ("global", "voxel"))
         require_choice("data.unphased", self.unphased, ("error", "as_written", "skip"))
         require_choice("data.missing", self.missing, ("error", "reference", "N"))

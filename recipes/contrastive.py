@@ -116,7 +116,7 @@ def prepare(config: ContrastiveConfig, accelerator: Accelerator) -> Prepared:
         cohort = read_cohort(
             genotypes=data.path("genotypes"), bold=data.path("bold"), space=data.space, mask=data.path("mask"),
             participants=data.path("participants"), pairs=data.path("pairs"), id_map=data.path("id_map"),
-            unmatched=data.unmatched, root=Path(data.root),
+            unmatched=data.unmatched, mask_rule=data.mask_rule, root=Path(data.root),
         )  # fmt: skip
         genomes = {
             "genotypes": data.path("genotypes"), "reference": data.path("reference"), "regions": data.path("regions"),
@@ -339,7 +339,7 @@ def print_figures(config: ContrastiveConfig, figures: dict[str, dict[str, Any]])
     if config.data.artificial_pairs:
         print("The pairs are artificial: no scan belongs to its genome, so chance is the right answer.")
     if config.data.truth:
-        print("The cohort is simulated. The oracle knows what was planted; it is the most that these windows allow.")
+        print("The cohort is simulated. The oracle knows what was planted: close to the most that these windows tell of it.")
         print("next, real files: accelerate launch recipes/contrastive.py config=recipes/configs/contrastive_real.yaml")
     else:
         seed, out = config.seed + 1, f"{config.out}_seed{config.seed + 1}"

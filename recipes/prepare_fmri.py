@@ -12,6 +12,7 @@ from brainmt_align.atomic import write_atomically
 from brainmt_align.config import PrepareFMRIConfig, load_config, to_yaml
 from brainmt_align.data import bold_store, simulate
 from brainmt_align.data.cohort import read_scans
+from brainmt_align.data.scan_table import describe_bare_runs
 from brainmt_align.training import checkpoints
 from brainmt_align.training.distributed import start_processes
 
@@ -29,8 +30,11 @@ def main(argv: list[str] | None = None) -> Path:
         if data.simulate:
             simulate.write_cohort(Path(data.root), config.simulation)
         runs = read_scans(
-            bold=data.path("bold"), space=data.space, pairs=data.path("pairs"), mask=data.path("mask"), root=Path(data.root)
-        )
+            bold=data.path("bold"), space=data.space, pairs=data.path("pairs"),
+            mask=data.path("mask"), mask_rule=data.mask_rule, root=Path(data.root),
+        )  # fmt: skip
+        for note in describe_bare_runs(runs):
+            print(note)
 
         # 4. The store.
         checkpoints.open_run_folder(out, to_yaml(config))

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from brainmt_align.data.bids import run_id_of, sidecar_of
+from brainmt_align.data.bids import run_id_of, sidecar_repetition_time, sidecars_of
 from brainmt_align.data.bold import find_runs
 
 MNI = "space-MNI152NLin2009cAsym"
@@ -146,7 +146,66 @@ def test_run_id_of_is_the_name_without_its_suffix(name, run_id):
     assert run_id_of(f"/somewhere/{name}") == run_id
 
 
-def test_sidecar_of_is_none_when_there_is_no_json(make, tmp_path):
-    assert sidecar_of(tmp_path / "sub-1_bold.nii.gz") is None
-    folder = make("sub-1_bold.json")
-    assert sidecar_of(folder / "sub-1_bold.nii.gz") == folder / "sub-1_bold.json"
+def test_sidecars_of_are_those_of_the_entities_of_the_run_nearest_first(make, tmp_path):
+    name = f"sub-1_ses-2_task-rest_{MNI}_desc-preproc_bold"
+    folder = make(f"set/sub-1/ses-2/func/{name}.nii.gz", "set/dataset_description.json")
+    run = folder / "set" / "sub-1" / "ses-2" / "func" / f"{name}.nii.gz"
+    assert sidecars_of(run) == []
+    fit = [
+        f"set/sub-1/ses-2/func/{name}.json",
+        "set/sub-1/ses-2/func/sub-1_ses-2_task-rest_bold.json",
+        "set/sub-1/ses-2/sub-1_ses-2_bold.json",
+        "set/sub-1/sub-1_task-rest_bold.json",
+        f"set/task-rest_{MNI}_desc-preproc_bold.json",
+        "set/task-rest_bold.json",
+        "set/bold.json",
+    ]
+    make(*fit, "task-rest_bold.json", "set/task-nback_bold.json", "set/sub-2_bold.json", "set/task-rest_sbref.json")
+    assert sidecars_of(run) == [tmp_path / each for each in fit]
+
+
+def test_sidecars_of_stop_above_the_subject_where_no_data_set_is_described(make):
+    folder = make("sub-1/func/sub-1_task-rest_bold.nii", "task-rest_bold.json", "plain/x_bold.nii", "bold.json")
+    folder.with_name("task-rest_bold.json").touch()
+    run = folder / "sub-1" / "func" / "sub-1_task-rest_bold.nii"
+    assert sidecars_of(run) == [folder / "task-rest_bold.json", folder / "bold.json"]
+    assert sidecars_of(folder / "plain" / "x_bold.nii") == []
+    folder.with_name("task-rest_bold.json").unlink()
+    make("plain/x_bold.json")
+    assert sidecars_of(folder / "plain" / "x_bold.nii") == [folder / "plain" / "x_bold.json"]
+
+
+def test_sidecar_repetition_time_is_that_of_the_nearest_file_that_says_one(make):
+    folder = make("dataset_description.json", "sub-1/func/sub-1_task-rest_bold.nii.gz")
+    run, own, root = folder / "sub-1/func/sub-1_task-rest_bold.nii.gz", folder / "sub-1/func/sub-1_task-rest_bold.json", folder
+    assert sidecar_repetition_time(run) == (0.0, None)
+    own.write_text('{"TaskName": "rest"}')
+    (root / "bold.json").write_text('{"RepetitionTime": 9}')
+    (root / "task-rest_bold.json").write_text('{"RepetitionTime": 1.5}')
+    assert sidecar_repetition_time(run) == (1.5, root / "task-rest_bold.json")
+    own.write_text('{"RepetitionTime": 0.8}')
+    assert sidecar_repetition_time(run) == (0.8, own)
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", '{"RepetitionTime": "soon"}'])
+def test_sidecar_repetition_time_refuses_what_is_no_number(make, content):
+    folder = make("dataset_description.json", "sub-1/func/sub-1_task-rest_bold.nii.gz")
+    (folder / "bold.json").write_text(content)
+    message = r"a JSON object with RepetitionTime in seconds was expected, got: .*\n  file: .*/bold\.json\n  fix: repair or"
+    with pytest.raises(ValueError, match=message):
+        sidecar_repetition_time(folder / "sub-1/func/sub-1_task-rest_bold.nii.gz")
+
+
+def test_find_runs_goes_through_symbolic_links_to_folders(make, tmp_path):
+    make(f"elsewhere/sub-01/func/sub-01_task-rest_{MNI}_desc-preproc_bold.nii.gz")
+    make(f"elsewhere/sub-01/func/sub-01_task-rest_{MNI}_desc-brain_mask.nii.gz", "set/dataset_description.json")
+    (tmp_path / "set" / "sub-01").symlink_to(tmp_path / "elsewhere" / "sub-01")
+    runs = find_runs(tmp_path / "set")
+    assert runs["bold_path"][0].startswith(f"{tmp_path}/set/sub-01/func/") and runs["mask_path"].notna().all()
+
+
+def test_find_runs_counts_a_folder_once_when_links_circle_or_show_it_twice(make, tmp_path):
+    folder = make("set/v1/sub-01/func/sub-01_task-rest_bold.nii.gz") / "set"
+    (folder / "v1" / "sub-01" / "up").symlink_to(folder)
+    (folder / "latest").symlink_to(folder / "v1")
+    assert find_runs(folder)["bold_path"].tolist() == [str(folder / "v1/sub-01/func/sub-01_task-rest_bold.nii.gz")]

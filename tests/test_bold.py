@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from brainmt_align.data import bold as room
+from brainmt_align.data import bold_values
 from brainmt_align.data.bold import MASK_FILE, NON_ZERO, read_bold
 
 SHAPE = (5, 6, 4)
@@ -120,7 +120,7 @@ def test_read_bold_reads_nifti2(tmp_path, run):
 
 def test_read_bold_is_the_same_in_blocks_of_one_frame(run, monkeypatch):
     whole = read_bold(*run)
-    monkeypatch.setattr(room, "VALUES_PER_BLOCK", 1)
+    monkeypatch.setattr(bold_values, "VALUES_PER_BLOCK", 1)
     pieces = read_bold(*run)
     np.testing.assert_array_equal(pieces.data_TV, whole.data_TV)
     np.testing.assert_array_equal(read_bold(run[0]).voxels, np.arange(np.prod(SHAPE)))

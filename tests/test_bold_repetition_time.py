@@ -39,9 +39,22 @@ def test_read_bold_refuses_a_repetition_time_that_the_sidecar_contradicts(tmp_pa
     sidecar.write_text('{"RepetitionTime": 2.01}')
     assert read_bold(bold).tr_s == 2.0
     sidecar.write_text('{"RepetitionTime": 0.8}')
-    with pytest.raises(ValueError, match=r"one TR was expected, got 2 s in the header and 0.8 s"):
+    with pytest.raises(
+        ValueError, match=r"got 2 s in the header and 0\.8 s in x_bold\.json\.\n  file: .*nii\.gz\n  file: .*\.json\n"
+    ):
         read_bold(bold)
     assert read_bold(bold, tr_s=0.8).tr_s == 0.8
     sidecar.write_text('{"RepetitionTime": ')
     with pytest.raises(ValueError, match="a JSON object with RepetitionTime in seconds was expected"):
         read_bold(bold)
+
+
+def test_read_bold_takes_the_repetition_time_that_a_run_inherits(tmp_path):
+    func = tmp_path / "sub-1" / "func"
+    func.mkdir(parents=True)
+    bold = save(func / "sub-1_task-rest_bold.nii.gz", tr=0)
+    (tmp_path / "dataset_description.json").write_text("{}")
+    (tmp_path / "task-rest_bold.json").write_text(json.dumps({"RepetitionTime": 2.52}))
+    assert read_bold(bold).tr_s == 2.52
+    bold.with_name("sub-1_task-rest_bold.json").write_text(json.dumps({"RepetitionTime": 1.1}))
+    assert read_bold(bold).tr_s == 1.1

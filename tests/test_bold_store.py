@@ -80,6 +80,19 @@ def test_build_run_stores_again_what_is_out_of_date(tmp_path, run, change):
     assert stored.tr_s == settings.get("tr_s", 2.0)
 
 
+def test_build_run_stores_again_when_an_inherited_sidecar_changes(tmp_path):
+    func = tmp_path / "sub-1" / "func"
+    func.mkdir(parents=True)
+    bold, inherited = save(func / "sub-1_task-rest_bold.nii.gz"), tmp_path / "task-rest_bold.json"
+    func.joinpath("sub-1_task-rest_bold.json").write_text("{}")
+    inherited.write_text('{"RepetitionTime": 2.01}')
+    path = build_run(bold, None, tmp_path / "store")
+    assert open_run(path).header["sources"].keys() == {"bold", "sidecar", "sidecar_2"}
+    before = path.stat().st_ino
+    inherited.write_text('{"RepetitionTime": 1.99 }')
+    assert build_run(bold, None, tmp_path / "store").stat().st_ino != before
+
+
 def test_build_run_refuses_a_finished_file_with_too_few_frames(tmp_path, run):
     build_run(*run, tmp_path)
     with pytest.raises(ValueError, match="BOLD has 12 frames; at least 13 are needed"):

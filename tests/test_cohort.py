@@ -116,6 +116,41 @@ def test_build_cohort_drops_whom_a_table_lacks_and_says_so(files):
     ]
 
 
+def test_build_cohort_lists_runs_without_a_mask(files):
+    runs = files("a", "b", "c")
+    runs.loc[[0, 2], "mask_path"] = None
+    message = (
+        r"scans: no brain mask for 2 of 3 runs: sub-a_run-0, sub-c_run-2 \(add …_desc-brain_mask files or the column mask_path, "
+        r"or set data\.mask=FILE; data\.mask_rule=nonzero takes"
+    )
+    with pytest.raises(ValueError, match=message):
+        build_cohort(runs=runs, genotype_samples=["a", "b", "c"])
+    cohort = build_cohort(runs=runs, genotype_samples=["a", "b", "c"], mask_rule="nonzero")
+    assert cohort.runs["mask_path"].isna().tolist() == [True, False, True]
+    assert cohort.notes == ["No brain mask for 2 of 3 runs: their voxels that are non-zero in any frame count."]
+    assert build_cohort(runs=files("a"), genotype_samples=["a"], mask_rule="nonzero").notes == []
+
+
+def test_build_cohort_lists_files_of_people_whom_a_table_lacks(files):
+    runs = files("01", "02", "03")
+    Path(runs["bold_path"][1]).unlink()
+    runs.loc[2, "mask_path"] = None
+    with pytest.raises(ValueError, match="faults found: 3\n") as error:
+        build_cohort(runs=runs, genotype_samples=["01"])
+    for line in (
+        "no genome for 2 of 3 people: 02, 03",
+        "scans: BOLD files that do not exist: ",
+        "scans: no brain mask for 1 of 3",
+    ):
+        assert f"\n  - {line}" in str(error.value)
+
+
+def test_build_cohort_does_not_look_for_files_of_people_whom_the_pair_table_does_not_name(files):
+    runs = files("01", "02")
+    Path(runs["bold_path"][1]).unlink()
+    assert len(build_cohort(runs=runs, genotype_samples=["HG1"], pairs=pair_table(("01", "HG1"))).runs) == 1
+
+
 def test_build_cohort_does_not_look_for_files_of_people_it_leaves_out(files):
     runs = files("01", "02")
     Path(runs["bold_path"][1]).unlink()
@@ -158,7 +193,9 @@ def test_build_cohort_takes_scans_from_the_pair_table_relative_to_the_root(tmp_p
         ("02", "HG2"), ("01", "HG1"), ("02", "HG2"),
         bold_path=["b/bold.nii.gz", "a/bold.nii.gz", "b/sub-02_task-rest_bold.nii.gz"], mask_path=["m.nii", None, None],
     )  # fmt: skip
-    cohort = build_cohort(genotype_samples=["HG2", "HG1"], pairs=pairs, root=tmp_path)
+    with pytest.raises(ValueError, match="scans: no brain mask for 2 of 3 runs: 01_bold, sub-02_task-rest"):
+        build_cohort(genotype_samples=["HG2", "HG1"], pairs=pairs, root=tmp_path)
+    cohort = build_cohort(genotype_samples=["HG2", "HG1"], pairs=pairs, root=tmp_path, mask_rule="nonzero")
     assert cohort.people["subject_id"].tolist() == ["01", "02"]
     assert cohort.runs["run_id"].tolist() == ["01_bold", "02_bold", "sub-02_task-rest"]
     assert cohort.runs["bold_path"][0] == str(tmp_path / "a/bold.nii.gz")
@@ -170,9 +207,9 @@ def test_build_cohort_lists_every_fault_of_a_pair_table(tmp_path):
     (tmp_path / "x.nii").touch()
     pairs = pair_table(
         ("01", "HG1"), ("01", "HG2"), ("02", "HG3"), ("03", "HG3"), ("04", "HG9"), ("05", "HG5"), (None, "HG6"), ("07", None),
-        bold_path=["x.nii", "y.nii", "x.nii", "x.nii", "x.nii", None, "x.nii", "x.nii"],
+        bold_path=["x.nii", "y.nii", "x.nii", "x.nii", "x.nii", None, "z.nii", "x.nii"],
     )  # fmt: skip
-    with pytest.raises(ValueError, match="faults found: 8\n") as error:
+    with pytest.raises(ValueError, match="faults found: 9\n") as error:
         build_cohort(genotype_samples=["HG1", "HG2", "HG3", "HG5", "HG6"], pairs=pairs, root=tmp_path)
     for line in (
         "scans: files that stand in several rows: ",
@@ -182,7 +219,8 @@ def test_build_cohort_lists_every_fault_of_a_pair_table(tmp_path):
         "pairs: genomes that belong to two people: HG3 (02, 03)",
         "no scan for 1 of 5 people: 05",
         "no genome for 1 of 5 people: 04 (sample HG9)",
-        "scans: BOLD files that do not exist: ",
+        f"scans: BOLD files that do not exist: {tmp_path / 'y.nii'}, {tmp_path / 'z.nii'}",
+        "scans: no brain mask for 7 of 7 runs: 01_x, 01_y, 02_x, 03_x, 04_x, 07_x, z (add",
     ):
         assert f"\n  - {line}" in str(error.value)
     assert "where: data.pairs, data.bold" in str(error.value)
@@ -206,6 +244,7 @@ def test_build_cohort_refuses_run_ids_that_two_runs_share(files):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"mask_rule": "guess"}, r"mask_rule must be one of file, nonzero, got 'guess'\.\n  fix: set data\.mask_rule=file"),
         ({"unmatched": "skip"}, "must be 'error' or 'drop', got 'skip'"),
         ({"participants": pd.DataFrame({"eid": ["a"]})}, r"participants needs the columns participant_id; it has eid"),
         ({"pairs": people_table("a")}, "pairs needs the columns participant_id, sample_id; it has participant_id"),
@@ -224,6 +263,7 @@ def test_read_cohort_reads_a_bids_folder_a_vcf_and_a_participants_table(tmp_path
     func = tmp_path / "bold" / "sub-0001" / "func"
     func.mkdir(parents=True)
     (func / "sub-0001_task-rest_space-T_desc-preproc_bold.nii.gz").touch()
+    (func / "sub-0001_task-rest_space-T_desc-brain_mask.nii.gz").touch()
     plain = tmp_path / "g.vcf"
     plain.write_text(
         '##fileformat=VCFv4.2\n##contig=<ID=1>\n##FORMAT=<ID=GT,Number=1,Type=String,Description="Genotype">\n'
@@ -252,6 +292,7 @@ def test_read_cohort_does_not_look_for_a_folder_of_scans_when_the_pair_table_nam
         genotypes=real_dir / "genotypes_chr20_b37/cohortA_300.phased.vcf.gz",
         bold=tmp_path / "absent",
         pairs=real_dir / "artificial_pairs.tsv",
+        mask_rule="nonzero",
         root=real_dir,
     )
     assert len(cohort.runs) == 12
@@ -271,18 +312,25 @@ def test_read_scans_takes_all_of_a_folder_or_the_people_of_the_pair_table(tmp_pa
     for name in ("sub-01_bold.nii.gz", "sub-02_run-2_bold.nii.gz", "sub-02_run-1_bold.nii.gz"):
         (tmp_path / "bold" / name[:6] / "func").mkdir(parents=True, exist_ok=True)
         (tmp_path / "bold" / name[:6] / "func" / name).touch()
-    assert read_scans(bold=tmp_path / "bold")["run_id"].tolist() == ["sub-01", "sub-02_run-1", "sub-02_run-2"]
+    with pytest.raises(ValueError, match="scans: no brain mask for 3 of 3 runs: sub-01, sub-02_run-1, sub-02_run-2"):
+        read_scans(bold=tmp_path / "bold")
+    assert read_scans(bold=tmp_path / "bold", mask_rule="nonzero")["run_id"].tolist() == [
+        "sub-01",
+        "sub-02_run-1",
+        "sub-02_run-2",
+    ]
     (tmp_path / "pairs.tsv").write_text("participant_id\tsample_id\nsub-02\tHG2\n")
-    found = read_scans(bold=tmp_path / "bold", pairs=tmp_path / "pairs.tsv")
+    found = read_scans(bold=tmp_path / "bold", pairs=tmp_path / "pairs.tsv", mask_rule="nonzero")
     assert found["subject_id"].tolist() == ["02", "02"] and list(found.index) == [0, 1]
 
 
 def test_read_scans_lists_every_fault(tmp_path):
     (tmp_path / "pairs.tsv").write_text("participant_id\tsample_id\tbold_path\n01\tHG1\tx.nii\n02\tHG2\tn/a\n\tHG3\ty.nii\n")
-    with pytest.raises(ValueError, match="faults found: 3\n") as error:
+    with pytest.raises(ValueError, match="faults found: 4\n") as error:
         read_scans(pairs=tmp_path / "pairs.tsv", root=tmp_path)
-    for line in ("pairs: blank ids in data rows 3", "no scan for 1 of 2 people: 02", "scans: BOLD files that do not exist: "):
+    for line in ("pairs: blank ids in data rows 3", "no scan for 1 of 2 people: 02", "scans: no brain mask for 2 of 2"):
         assert f"\n  - {line}" in str(error.value)
+    assert f"scans: BOLD files that do not exist: {tmp_path / 'x.nii'}, {tmp_path / 'y.nii'}" in str(error.value)
 
 
 def test_read_scans_needs_a_source():

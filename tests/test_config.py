@@ -61,6 +61,7 @@ def test_load_config_leaves_a_named_root_alone(tmp_path):
         (["train.epochs=0"], r"train\.epochs must be at least 1; got 0"),
         (["fmri.drop_path_rate=1.5"], r"fmri\.drop_path_rate must be between 0 and 0\.99; got 1\.5"),
         (["data.unphased=guess"], r"data\.unphased must be one of error, as_written, skip; got 'guess'"),
+        (["data.mask_rule=none"], r"data\.mask_rule must be one of file, nonzero; got 'none'"),
         (["--epochs"], r"form key=value were expected, got '--epochs'"),
         (["fmri.checkpoint=weights.pt"], r"need scans in LAS orientation.*; got .data\.orientation=RAS."),
         (["data.orientation=ABC"], r"data\.orientation must name one end of each axis.*; got 'ABC'"),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import nibabel as nib
@@ -12,8 +13,9 @@ import pytest
 
 from brainmt_align.data import simulated_bold as scans
 from brainmt_align.data import simulated_genomes as genomes_room
+from brainmt_align.data.bids import sidecar_repetition_time
 from brainmt_align.data.simulate import CohortParameters, oracle_scores, write_cohort
-from brainmt_align.data.simulated_oracle import _log_sd_moments, oracle_of_people
+from brainmt_align.data.simulated_oracle import _log_sd, _log_sd_moments, _whitening, oracle_of_people
 from brainmt_align.data.simulated_parameters import NOISE_SD
 
 TINY = CohortParameters(people=12, volume_shape=(10, 12, 8), frames=20, voxel_mm=16.0, founder_haplotypes=200)
@@ -97,6 +99,8 @@ def test_write_cohort_lays_out_bids_derivatives(cohort):
     description = json.loads((cohort / "bold" / "dataset_description.json").read_text())
     assert description["DatasetType"] == "derivative"
     assert "Simulated" in description["Name"]
+    assert {"BIDSVersion", "GeneratedBy"} <= set(description)
+    assert sidecar_repetition_time(scans.bold_path(cohort, "0012")) == (2.0, scans.shared_paths(cohort)[1])
     func = cohort / "bold" / "sub-0012" / "func"
     stem = "sub-0012_task-rest_space-MNI152NLin2009cAsym_desc"
     run, mask = nib.load(func / f"{stem}-preproc_bold.nii.gz"), nib.load(func / f"{stem}-brain_mask.nii.gz")
@@ -402,11 +406,24 @@ def test_write_cohort_refuses_a_folder_of_something_else(tmp_path):
     assert (tmp_path / "new.partial" / "thesis.txt").read_text() == "keep me"
 
 
-def test_write_cohort_refuses_a_cohort_that_lost_files(tmp_path):
-    folder = write_cohort(tmp_path / "cohort", dataclasses.replace(TINY, people=2), progress=False)
-    scans.bold_path(folder, "0002").unlink()
-    with pytest.raises(FileExistsError, match=r"1 of them are gone, the first sub-0002_(.|\n)*fix: remove the folder"):
-        write_cohort(folder, dataclasses.replace(TINY, people=2), progress=False)
+@pytest.mark.parametrize(
+    "lost",
+    [
+        "participants.json",
+        "truth_maps.nii.gz",
+        "regions.bed",
+        "bold/dataset_description.json",
+        "bold/task-rest_space-MNI152NLin2009cAsym_desc-preproc_bold.json",
+        "bold/sub-0002/func/sub-0002_task-rest_space-MNI152NLin2009cAsym_desc-preproc_bold.nii.gz",
+        "bold/sub-0002/func/sub-0002_task-rest_space-MNI152NLin2009cAsym_desc-brain_mask.nii.gz",
+        "bold/sub-0002/func/sub-0002_task-rest_desc-confounds_timeseries.tsv",
+    ],
+)
+def test_write_cohort_refuses_a_cohort_that_lost_files(cohort, tmp_path, lost):
+    folder = shutil.copytree(cohort, tmp_path / "cohort")
+    (folder / lost).unlink()
+    with pytest.raises(FileExistsError, match=rf"1 of them are gone, the first {Path(lost).name}\.(.|\n)*fix: remove the folder"):
+        write_cohort(folder, TINY, progress=False)
 
 
 # Parameters
@@ -507,28 +524,70 @@ def test_oracle_scores_keep_the_order_of_runs_and_samples(eighty):
     np.testing.assert_allclose(part, whole[np.ix_([8, 1], [4, 0, 79])])
 
 
-@pytest.mark.parametrize("windows", [[(0, 48)], [(0, 16)], [(0, 16), (16, 16), (32, 16)], [(0, 16), (8, 16)]])
-@pytest.mark.parametrize("autocorrelation", [0.0, 0.5])
-def test_log_sd_moments_equal_those_of_simulated_courses(windows, autocorrelation):
-    courses = scans.ar1(np.random.default_rng(1), (48, 40_000), autocorrelation)
-    log_sds = np.mean([np.log(courses[start : start + frames].std(axis=0)) for start, frames in windows], axis=0)
-    moments = _log_sd_moments(windows, autocorrelation)
-    assert moments.bias == pytest.approx(log_sds.mean(), abs=0.01)
-    assert moments.variance == pytest.approx(log_sds.var(), rel=0.15)
+@pytest.mark.parametrize("windows", [[(0, 48)], [(0, 16)], [(0, 16), (30, 16)], [(0, 16), (8, 16)]])
+@pytest.mark.parametrize(("signal", "noise", "noise_sd"), [(0.0, 0.0, 0.0), (0.5, 0.3, 0.0), (0.5, 0.3, 0.5), (0.9, -0.4, 0.3)])
+def test_log_sd_moments_equal_those_of_simulated_courses(windows, signal, noise, noise_sd):
+    rng = np.random.default_rng(1)
+    courses = 7 + 3 * (scans.ar1(rng, (48, 40_000), signal) + noise_sd * scans.ar1(rng, (48, 40_000), noise))
+    whitening = _whitening(windows, signal, noise)
+    log_sds = _log_sd(courses.astype(float), whitening)
+    moments = _log_sd_moments(whitening, np.array(3.0), np.array(3 * noise_sd))
+    assert moments.mean == pytest.approx(log_sds.mean(), abs=0.005)
+    assert moments.variance == pytest.approx(log_sds.var(), rel=0.06)
 
 
-def test_oracle_scores_residuals_have_the_variance_they_are_given(eighty):
-    folder, parameters = eighty
+def test_whitening_counts_a_frame_of_two_windows_once():
+    whole, twice = _whitening([(0, 24)], 0.5, 0.3), _whitening([(0, 16), (8, 16)], 0.5, 0.3)
+    np.testing.assert_array_equal(whole.form_FF, twice.form_FF)
+    assert whole.freedom == 23
+
+
+def plain_and_whitened_residuals(folder: Path, parameters: CohortParameters, frames: int) -> tuple[np.ndarray, np.ndarray]:
+    """(people, traits) log SD over what was planted: by the plain SD, and by the whitened one in units of its known error."""
     truth, brain = truth_of(folder), scans.make_brain(parameters)
     unmix_KV = np.linalg.pinv(brain.maps_VK)
-    residuals = []
+    whitening = _whitening([(0, frames)], parameters.signal_autocorrelation, parameters.noise_autocorrelation)
+    plain, whitened = [], []
     for sample_id, person in truth["people"].items():
-        courses_KT = unmix_KV @ nib.load(scans.bold_path(folder, sample_id)).get_fdata()[brain.mask_XYZ]
-        residuals.append(np.log(courses_KT.std(axis=1) / truth["signal_sd"]) - 0.7 * np.array(person["latent"]))
-    moments = _log_sd_moments([(0, 48)], parameters.signal_autocorrelation)
-    assert np.mean(residuals) == pytest.approx(moments.bias, abs=0.03)
-    assert np.std(residuals) == pytest.approx(np.sqrt(moments.variance), rel=0.2)
-    assert truth["noise_sd"] == NOISE_SD
+        courses_TK = (unmix_KV @ nib.load(scans.bold_path(folder, sample_id)).get_fdata()[brain.mask_XYZ]).T
+        planted_K = np.log(truth["signal_sd"]) + 0.7 * np.array(person["latent"])
+        noise_K = truth["noise_sd"] * np.linalg.norm(unmix_KV, axis=1)
+        expected_K = _log_sd_moments(whitening, np.exp(planted_K), noise_K)
+        plain.append(np.log(courses_TK[:frames].std(axis=0)) - planted_K)
+        whitened.append((_log_sd(courses_TK, whitening) - expected_K.mean) / np.sqrt(expected_K.variance))
+    return np.array(plain), np.array(whitened)
+
+
+def test_oracle_scores_residuals_have_the_mean_and_variance_they_are_given(eighty):
+    _, whitened = plain_and_whitened_residuals(*eighty, frames=48)
+    assert np.mean(whitened) == pytest.approx(0, abs=0.14)  # SE 0.046 at 480 courses
+    assert np.std(whitened) == pytest.approx(1, abs=0.1)
+    assert truth_of(eighty[0])["noise_sd"] == NOISE_SD
+
+
+def test_oracle_scores_are_surer_than_those_of_the_plain_log_sd(eighty):
+    plain, whitened = plain_and_whitened_residuals(*eighty, frames=16)
+    error = np.sqrt(_log_sd_moments(_whitening([(0, 16)], 0.5, 0.3), np.array(1.0), np.array(0.0)).variance)
+    assert (error * whitened).var() < 0.85 * plain.var()
+
+    # The rival even knows the mean and variance that its errors turn out to have.
+    values = np.array([person["genetic_values"] for person in truth_of(eighty[0])["people"].values()])
+    observed = plain - plain.mean() + 0.7 * values  # coupling 1: the latent trait is the genetic value
+    rival = -((observed[:, None] - 0.7 * values[None]) ** 2).sum(axis=2) / (2 * plain.var())
+    ours = oracle_of(*eighty, windows=((0, 16),))
+
+    def own_log_probability(scores):
+        return np.mean(np.diag(scores) - np.log(np.exp(scores).sum(axis=1)))
+
+    assert own_log_probability(ours) > own_log_probability(rival) + 0.01
+    assert recall_at_5(ours) >= recall_at_5(rival)
+
+
+def test_oracle_scores_refuse_a_cohort_whose_maps_are_gone(cohort, tmp_path):
+    shutil.copy(cohort / "truth.json", tmp_path)
+    message = r"the true maps were expected beside truth\.json, got no file\.\n  file: .*truth_maps\.nii\.gz\n  fix: put it back"
+    with pytest.raises(FileNotFoundError, match=message):
+        oracle_scores(tmp_path / "truth.json", [scans.bold_path(cohort, "0001")], ["0001"], [(0, 10)])
 
 
 def test_oracle_scores_refuse_people_of_another_cohort(cohort):

@@ -1,7 +1,13 @@
 """BIDS: a raw or fMRIPrep folder flows in; one row a BOLD run, with its mask and its confounds, flows out."""
 
+import json
+import os
 import re
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from itertools import combinations
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -9,6 +15,13 @@ import pandas as pd
 VERSION_ENTITIES = {"space", "cohort", "res", "den", "desc", "echo", "part"}
 RESOLUTION_ENTITIES = ("cohort", "res", "den")
 NOT_MAGNITUDE = {"phase", "real", "imag"}
+
+
+class SaidTime(NamedTuple):
+    """A repetition time and the sidecar that says it; 0 and None where none does."""
+
+    seconds: float
+    sidecar: Path | None
 
 
 def find_runs(folder: str | Path, space: str | None = None, desc: str = "preproc") -> pd.DataFrame:
@@ -19,7 +32,7 @@ def find_runs(folder: str | Path, space: str | None = None, desc: str = "preproc
     all their entities but desc agree, confounds when those of the acquisition do.
 
     Args:
-        folder: searched with all its subfolders.
+        folder: searched with all its subfolders, through symbolic links too; each folder counts once, however many links show it.
         space: which `space-` to take, e.g. "MNI152NLin2009cAsym", with "_res-2" behind it where there are several
             resolutions, or "native" for files without that entity. Needed only when there are several. The exact name
             goes first; where no file has it, any resolution of that space is taken.
@@ -42,16 +55,17 @@ def find_runs(folder: str | Path, space: str | None = None, desc: str = "preproc
         raise FileNotFoundError(
             f"BOLD runs: a BIDS folder was expected, got no folder.\n  file: {folder}\n  fix: correct data.bold."
         )
-    bolds = [path for path in sorted(folder.rglob("sub-*_bold.nii*")) if re.search(r"_bold\.nii(\.gz)?$", path.name)]
+    files = sorted(_walk(folder))
+    bolds = [path for path in files if re.fullmatch(r"sub-.*_bold\.nii(\.gz)?", path.name)]
     bolds = [path for path in bolds if _entities(path).get("part") not in NOT_MAGNITUDE]
     bolds = [path for path in bolds if _entities(path).get("desc", desc) == desc]
     if not bolds:
-        raise FileNotFoundError(_nothing_found(folder, desc))
+        raise FileNotFoundError(_nothing_found(folder, files, desc))
     preprocessed = {_acquisition(path) for path in bolds if "desc" in _entities(path)}
     bolds = [path for path in bolds if "desc" in _entities(path) or _acquisition(path) not in preprocessed]
     bolds = _choose_space(_combined_echoes(bolds), space, folder)
-    masks = {_version(path): str(path) for path in sorted(folder.rglob("sub-*_desc-brain_mask.nii*"))}
-    confounds = {_acquisition(path): str(path) for path in sorted(folder.rglob("sub-*_desc-confounds_*.tsv"))}
+    masks = {_version(path): str(path) for path in files if fnmatch(path.name, "sub-*_desc-brain_mask.nii*")}
+    confounds = {_acquisition(path): str(path) for path in files if fnmatch(path.name, "sub-*_desc-confounds_*.tsv")}
     columns = {
         "subject_id": [_entities(path)["sub"] for path in bolds],
         "run_id": [run_id_of(path) for path in bolds],
@@ -75,11 +89,68 @@ def run_id_of(bold: str | Path) -> str:
     return re.sub(r"(_desc-[^_]+)?_bold$", "", _stem(Path(bold)))
 
 
-def sidecar_of(bold: str | Path) -> Path | None:
-    """The .json of the same name beside the file, or None."""
+def sidecars_of(bold: str | Path) -> list[Path]:
+    """The .json files that describe a run: the one of its name, then those that it inherits, nearest first.
+
+    A file is inherited from the run's folder and those above it, up to the data set's root (the nearest folder with a
+    dataset_description.json, else the one that holds `sub-<label>`), when it ends in `_bold` too and all its entities are
+    among the run's. In one folder the file with more entities comes first.
+
+    Reference:
+        The inheritance principle, BIDS specification 1.9, common principles.
+    """
     path = Path(bold)
-    sidecar = path.with_name(_stem(path) + ".json")
-    return sidecar if sidecar.is_file() else None
+    names = [_stem(path)]
+    if path.name.startswith("sub-") and names[0].endswith("_bold"):
+        # Named instead of listed: the root of a large data set holds tens of thousands of folders.
+        pairs = [part for part in names[0].split("_") if "-" in part]
+        chosen = [some for count in range(len(pairs), -1, -1) for some in combinations(pairs, count)]
+        names = list(dict.fromkeys([names[0], *("_".join([*some, "bold"]) for some in chosen)]))
+    candidates = (folder / f"{name}.json" for folder in _folders_up_to_root(path) for name in names)
+    return [candidate for candidate in candidates if candidate.is_file()]
+
+
+def sidecar_repetition_time(bold: str | Path) -> SaidTime:
+    """RepetitionTime of the nearest sidecar that has one.
+
+    Raises:
+        ValueError: a sidecar that is no JSON object or whose RepetitionTime is no number.
+    """
+    for sidecar in sidecars_of(bold):
+        try:
+            entries = json.loads(sidecar.read_text(encoding="utf-8"))
+            if entries.get("RepetitionTime") is not None:
+                return SaidTime(float(entries["RepetitionTime"]), sidecar)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"BIDS sidecar: a JSON object with RepetitionTime in seconds was expected, got: {error}.\n"
+                f"  file: {sidecar}\n  fix: repair or remove it."
+            ) from error
+    return SaidTime(0.0, None)
+
+
+def _folders_up_to_root(path: Path) -> list[Path]:
+    """The folder of a run and those above it, up to the data set's root; the folder alone where no root shows."""
+    above = list(path.absolute().parents)
+    for height, folder in enumerate(above):
+        if (folder / "dataset_description.json").is_file():
+            return above[: height + 1]
+    subject = [height for height, folder in enumerate(above) if folder.name.startswith("sub-")]
+    return above[: subject[-1] + 2] if subject else above[:1]
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """All files below a folder, through symbolic links; a folder that was seen is not entered again, so that links may circle."""
+    seen = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        status = Path(place).stat()
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        # Real folders first, so that a run keeps its own path where a link shows it too.
+        folders.sort(key=lambda name: (Path(place, name).is_symlink(), name))
+        yield from (Path(place, name) for name in names)
 
 
 def _stem(path: Path) -> str:
@@ -135,8 +206,8 @@ def _choose_space(bolds: list[Path], space: str | None, folder: Path) -> list[Pa
     )
 
 
-def _nothing_found(folder: Path, desc: str) -> str:
-    names = sorted(path.name for path in folder.rglob("*") if path.is_file())
+def _nothing_found(folder: Path, files: list[Path], desc: str) -> str:
+    names = sorted(path.name for path in files)
     examples = ", ".join(names[:: max(1, len(names) // 3)][:3]) or "an empty folder"
     return (
         f"BOLD runs: sub-*_desc-{desc}_bold.nii[.gz] or sub-*_bold.nii[.gz] was expected, got none in {len(names)} "

@@ -1,6 +1,5 @@
 """BOLD files: a 4-D NIfTI run and its mask flow in; the normalised in-mask array (T, V) and each voxel's place flow out."""
 
-import json
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,9 @@ from nibabel.openers import ImageOpener
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 from nibabel.spatialimages import HeaderDataError
 
-from brainmt_align.data.bids import find_runs, sidecar_of
+from brainmt_align.data import bold_values
+from brainmt_align.data.bids import find_runs, sidecar_repetition_time
+from brainmt_align.data.bold_values import Moments, check_resolution, check_values, fault, frame_slices, is_constant, moments_of
 
 __all__ = ["MASK_FILE", "NON_ZERO", "NORMALISATIONS", "BoldRun", "find_runs", "read_bold"]
 
@@ -26,10 +27,7 @@ SECONDS_PER_UNIT = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6, "unknown": 1.0}
 PLAUSIBLE_TR_S = (0.01, 100.0)
 TR_TOLERANCE = 0.01
 GRID_TOLERANCE_VOXELS = 0.01
-VALUES_PER_BLOCK = 2**22
 FLOAT16_MAX = float(np.finfo(np.float16).max)
-# A voxel whose SD is within the rounding of float32 around its mean does not vary.
-ROUNDING = 4 * float(np.finfo(np.float32).eps)
 
 
 class BoldRun(NamedTuple):
@@ -49,13 +47,6 @@ class _Grid(NamedTuple):
     shape: tuple[int, int, int]  # oriented (X, Y, Z)
     affine: np.ndarray  # of the oriented (X, Y, Z) array
     index_DHW: np.ndarray  # where each voxel lies in the file's own (Fortran) order
-
-
-class _Moments(NamedTuple):
-    mean_V: np.ndarray
-    sd_V: np.ndarray
-    minimum_V: np.ndarray
-    maximum_V: np.ndarray
 
 
 class _Normalised(NamedTuple):
@@ -92,11 +83,11 @@ def read_bold(
             refused beyond the range of float16. Z-scores cannot leave that range: |z| < √(T·V).
         min_frames: fewer frames are an error.
         tr_s: repetition time in seconds, overriding header and sidecar. None: that of the header, or, where it says 0,
-            `RepetitionTime` of the .json beside the file; if they differ by more than 1 % it is an error.
+            `RepetitionTime` of its BIDS sidecars, the nearest first; if they differ by more than 1 % it is an error.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a setting, the file or its values are unfit; the message names the file and the remedy.
+        ValueError: a setting, the file or its values (see `bold_values`) are unfit; the message names the file and the remedy.
 
     Reference:
         Normalisation "global": BrainMT (MICCAI 2025), preprocessing of UK Biobank and HCP.
@@ -112,12 +103,12 @@ def read_bold(
     else:
         inside_DHW = _read_mask(Path(mask), grid, orientation, path)
     if not inside_DHW.any():
-        raise _fault("BOLD mask: at least one voxel inside was expected, got none.", mask or path, "check the mask.")
+        raise fault("BOLD mask: at least one voxel inside was expected, got none.", mask or path, "check the mask.")
     rows_V = grid.index_DHW[inside_DHW]
     raw_TV = _read_rows(image, rows_V, path)
-    moments = _moments(raw_TV)
+    moments = moments_of(raw_TV)
     where = "inside the mask" if mask is not None else "in the voxels that are ever non-zero (no mask was given)"
-    _check_values(raw_TV, moments, rows_V, image, path, where)
+    check_values(raw_TV, moments, rows_V, image.shape[:3], path, where)
     normalised = _normalise(raw_TV, moments, normalisation, path)
     return BoldRun(
         data_TV=normalised.data_TV,
@@ -131,17 +122,13 @@ def read_bold(
     )
 
 
-def _fault(expected_and_got: str, file: str | Path, fix: str) -> ValueError:
-    return ValueError(f"{expected_and_got}\n  file: {file}\n  fix: {fix}")
-
-
 def _check_settings(orientation: str, normalisation: str, path: Path) -> None:
     if sorted(orientation.translate(str.maketrans("LPI", "RAS"))) != sorted("RAS"):
         got = f"orientation: one letter of each of L/R, A/P and S/I was expected, got {orientation!r}."
-        raise _fault(got, path, "set data.orientation=RAS, or LAS for official BrainMT weights.")
+        raise fault(got, path, "set data.orientation=RAS, or LAS for official BrainMT weights.")
     if normalisation not in NORMALISATIONS:
         got = f"normalisation: one of {', '.join(NORMALISATIONS)} was expected, got {normalisation!r}."
-        raise _fault(got, path, "set data.normalisation=global.")
+        raise fault(got, path, "set data.normalisation=global.")
 
 
 def _open(path: Path) -> nib.Nifti1Image:
@@ -154,49 +141,43 @@ def _open(path: Path) -> nib.Nifti1Image:
     except (ImageFileError, HeaderDataError, EOFError, OSError, zlib.error, ValueError) as error:
         image, got = None, str(error)
     if not isinstance(image, nib.Nifti1Image):
-        raise _fault(f"NIfTI: a .nii or .nii.gz volume was expected, got: {got}.", path, "convert or fetch it again.")
+        raise fault(f"NIfTI: a .nii or .nii.gz volume was expected, got: {got}.", path, "convert or fetch it again.")
     if image.get_data_dtype().kind not in "iuf":
         got = f"NIfTI: real numbers were expected, got {image.get_data_dtype()}."
-        raise _fault(got, path, "give the magnitude as one number a voxel.")
+        raise fault(got, path, "give the magnitude as one number a voxel.")
     return image
 
 
 def _check_image(image: nib.Nifti1Image, min_frames: int, path: Path) -> None:
     if len(image.shape) < 4 or any(size != 1 for size in image.shape[4:]):
         got = f"BOLD: 4 dimensions (X, Y, Z, T) were expected, got {image.shape}."
-        raise _fault(got, path, "give the run, not a single volume and not several values a voxel and frame.")
+        raise fault(got, path, "give the run, not a single volume and not several values a voxel and frame.")
     frames = image.shape[3]
     if frames < min_frames:
         got = f"BOLD has {frames} frames; at least {min_frames} are needed."
-        raise _fault(got, path, f"set train.window={frames} or drop the run.")
+        raise fault(got, path, f"set train.window={frames} or drop the run.")
+    _check_orientation_told(image, "BOLD", path)
+
+
+def _check_orientation_told(image: nib.Nifti1Image, what: str, path: Path) -> None:
     if image.header["sform_code"] == 0 and image.header["qform_code"] == 0:
-        got = "BOLD: an sform or qform was expected, got neither, so left and right are unknown."
-        raise _fault(got, path, "write its affine into the file (nibabel: image.set_sform(affine, code=1)).")
+        got = f"{what}: an sform or qform was expected, got neither, so left and right are unknown."
+        raise fault(got, path, "write its affine into the file (nibabel: image.set_sform(affine, code=1)).")
 
 
 def _repetition_time(image: nib.Nifti1Image, path: Path, tr_s: float | None) -> float:
     """Seconds; a time unit that the header leaves unknown counts as seconds."""
     header_s = float(image.header.get_zooms()[3]) * SECONDS_PER_UNIT.get(image.header.get_xyzt_units()[1], 0.0)
-    sidecar_s = _sidecar_repetition_time(path)
+    sidecar_s, sidecar = sidecar_repetition_time(path)
     if tr_s is None and header_s > 0 and sidecar_s > 0 and abs(header_s / sidecar_s - 1) > TR_TOLERANCE:
-        got = f"BOLD: one TR was expected, got {header_s:g} s in the header and {sidecar_s:g} s in the .json beside it."
-        raise _fault(got, path, "correct one of them or give tr_s.")
+        got = f"BOLD: one TR was expected, got {header_s:g} s in the header and {sidecar_s:g} s in {sidecar.name}."
+        raise fault(got, f"{path}\n  file: {sidecar}", "correct one of them or set data.tr_s.")
     seconds = tr_s if tr_s is not None else header_s or sidecar_s
     low, high = PLAUSIBLE_TR_S
     if not low <= seconds <= high:
         got = f"BOLD: a TR of {low:g} to {high:g} s was expected, got {seconds:g} s."
-        raise _fault(got, path, "give tr_s, or RepetitionTime in a .json beside the file.")
+        raise fault(got, path, "set data.tr_s, or give RepetitionTime in a .json beside the file.")
     return round(float(seconds), 6)  # the header holds float32
-
-
-def _sidecar_repetition_time(path: Path) -> float:
-    """Seconds, 0 where there is no sidecar or no RepetitionTime in it."""
-    sidecar = sidecar_of(path)
-    try:
-        return float(json.loads(sidecar.read_text(encoding="utf-8")).get("RepetitionTime", 0)) if sidecar else 0.0
-    except (ValueError, TypeError, AttributeError) as error:
-        got = f"BIDS sidecar: a JSON object with RepetitionTime in seconds was expected, got: {error}."
-        raise _fault(got, sidecar, "repair or remove it.") from error
 
 
 def _orient(image: nib.Nifti1Image, orientation: str, path: Path) -> _Grid:
@@ -204,7 +185,7 @@ def _orient(image: nib.Nifti1Image, orientation: str, path: Path) -> _Grid:
     found = io_orientation(image.affine)
     if np.isnan(found).any():
         got = f"NIfTI: an invertible affine was expected, got {image.affine.tolist()}."
-        raise _fault(got, path, "repair the header.")
+        raise fault(got, path, "repair the header.")
     stored = image.shape[:3]
     turn = ornt_transform(found, axcodes2ornt(orientation))
     index_XYZ = apply_orientation(np.arange(np.prod(stored), dtype=np.int32).reshape(stored, order="F"), turn)
@@ -217,12 +198,13 @@ def _read_mask(path: Path, run: _Grid, orientation: str, bold: Path) -> np.ndarr
     image = _open(path)
     if len(image.shape) < 3 or any(size != 1 for size in image.shape[3:]):
         got = f"BOLD mask: 3 dimensions were expected, got {image.shape}."
-        raise _fault(got, path, "give a 3-D brain mask.")
+        raise fault(got, path, "give a 3-D brain mask.")
+    _check_orientation_told(image, "BOLD mask", path)
     own = _orient(image, orientation, path)
     away = _voxels_apart(run, own)
     if away > GRID_TOLERANCE_VOXELS:
         got = f"{own.shape}" if own.shape != run.shape else f"affines that lie {away:.3g} voxels apart"
-        raise _fault(
+        raise fault(
             f"BOLD mask: the grid of the run, {run.shape} in {orientation}, was expected, got {got}.",
             f"{path}\n  run: {bold}",
             "give the run's own mask, or resample it (nilearn.image.resample_to_img, interpolation='nearest').",
@@ -259,7 +241,7 @@ def _read_rows(image: nib.Nifti1Image, rows_V: np.ndarray, path: Path) -> np.nda
 def _blocks(image: nib.Nifti1Image, path: Path) -> Iterator[np.ndarray]:
     """Yields (some frames, X·Y·Z), scaled, voxels in the file's order; reads to the end, so that gzip's sum is checked."""
     voxels = int(np.prod(image.shape[:3]))
-    step = max(1, VALUES_PER_BLOCK // voxels)
+    step = max(1, bold_values.VALUES_PER_BLOCK // voxels)
     with _damage_named(path), ImageOpener(path) as stream:
         values = type(image).from_file_map({"image": FileHolder(fileobj=stream)}).dataobj
         for start in range(0, image.shape[3], step):
@@ -274,59 +256,28 @@ def _damage_named(path: Path) -> Iterator[None]:
         yield
     except (EOFError, OSError, zlib.error, ValueError) as error:
         got = f"NIfTI: a whole, readable file was expected, got: {' '.join(str(error).split())}."
-        raise _fault(got, path, "fetch or write the file again.") from error
+        raise fault(got, path, "fetch or write the file again.") from error
 
 
-def _frame_slices(raw_TV: np.ndarray) -> Iterator[slice]:
-    step = max(1, VALUES_PER_BLOCK // raw_TV.shape[1])
-    return (slice(start, start + step) for start in range(0, len(raw_TV), step))
-
-
-def _moments(raw_TV: np.ndarray) -> _Moments:
-    """Of each voxel over time, with the SD of the population: two passes in float64, some frames at a time."""
-    with np.errstate(invalid="ignore"):
-        mean_V = sum(raw_TV[part].sum(0, dtype=np.float64) for part in _frame_slices(raw_TV)) / len(raw_TV)
-        squares_V = sum(np.square(raw_TV[part] - mean_V).sum(0) for part in _frame_slices(raw_TV))
-        return _Moments(mean_V, np.sqrt(squares_V / len(raw_TV)), raw_TV.min(0), raw_TV.max(0))
-
-
-def _constant(moments: _Moments) -> np.ndarray:
-    return moments.sd_V <= ROUNDING * np.abs(moments.mean_V)
-
-
-def _check_values(
-    raw_TV: np.ndarray, moments: _Moments, rows_V: np.ndarray, image: nib.Nifti1Image, path: Path, where: str
-) -> None:
-    if not np.isfinite(moments.mean_V).all():
-        broken_TV = ~np.isfinite(raw_TV)
-        frame, column = (int(first) for first in np.argwhere(broken_TV)[0])
-        voxel = tuple(int(i) for i in np.unravel_index(rows_V[column], image.shape[:3], order="F"))
-        got = (
-            f"BOLD: finite values {where} were expected, got {broken_TV.sum()} NaN or infinite ones, "
-            f"the first in frame {frame} at voxel {voxel} (x, y, z in the file, from 0)."
-        )
-        raise _fault(got, path, "repair the run, or give a mask that leaves these voxels out.")
-    if _constant(moments).all():
-        got = f"BOLD: a signal that varies over time was expected, got {len(rows_V)} voxels constant in {len(raw_TV)} frames."
-        raise _fault(got, path, "drop the run or check its preprocessing.")
-
-
-def _normalise(raw_TV: np.ndarray, moments: _Moments, normalisation: str, path: Path) -> _Normalised:
+def _normalise(raw_TV: np.ndarray, moments: Moments, normalisation: str, path: Path) -> _Normalised:
     zero_V = (moments.minimum_V == 0) & (moments.maximum_V == 0)
     mean_V, sd_V, minimum_V, maximum_V = (moment[~zero_V] for moment in moments)
     mean, minimum, maximum = float(mean_V.mean()), float(minimum_V.min()), float(maximum_V.max())
     sd = float(np.sqrt((np.square(sd_V) + np.square(mean_V - mean)).mean()))
     if normalisation == "none" and max(-minimum, maximum) > FLOAT16_MAX:
         got = f"BOLD: values within ±65504 (float16) were expected unnormalised, got {minimum:g} to {maximum:g}."
-        raise _fault(got, path, "set data.normalisation=global or voxel.")
-    constant_V = _constant(moments)
+        raise fault(got, path, "set data.normalisation=global or voxel.")
+    if normalisation != "voxel":  # that one gives every voxel an SD of 1
+        shift, scale = (mean, sd) if normalisation == "global" else (0.0, 1.0)
+        check_resolution(moments, shift, scale, normalisation, path)
+    constant_V = is_constant(moments)
     shift, scale = {
         "global": (mean, sd),
         "voxel": (moments.mean_V, np.where(constant_V, np.inf, moments.sd_V)),
         "none": (0.0, 1.0),
     }[normalisation]
     data_TV = np.empty(raw_TV.shape, np.float16)
-    for part in _frame_slices(raw_TV):
+    for part in frame_slices(raw_TV):
         data_TV[part] = (raw_TV[part] - shift) / scale
     background = float(np.float16((minimum - mean) / sd)) if normalisation == "global" else 0.0
     data_TV[:, zero_V] = background

@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 from tqdm import tqdm
 
 from brainmt_align.atomic import write_atomically
-from brainmt_align.data.bids import run_id_of, sidecar_of
+from brainmt_align.data.bids import run_id_of, sidecars_of
 from brainmt_align.data.bold import BoldRun, read_bold
 from brainmt_align.data.stored_run import FORMAT, FORMAT_VERSION, StoredRun, mask_hash, open_run
 
@@ -45,7 +45,7 @@ def build_run(
 ) -> Path:
     """Stores one run as `folder/<orientation>_<normalisation>/<run_id>.safetensors`, unless it is there already.
 
-    It is there when the file has these settings and its sources (run, mask, sidecar) have the recorded sizes and either
+    It is there when the file has these settings and its sources (run, mask, BIDS sidecars) have the recorded sizes and either
     the recorded times of change or the recorded SHA-256.
 
     Args:
@@ -56,7 +56,7 @@ def build_run(
     Raises:
         FileNotFoundError, ValueError: as `bold.read_bold`; or the run_id is no file name, or belongs to another run.
     """
-    sources = {"bold": bold, "mask": mask, "sidecar": sidecar_of(bold)}
+    sources = {"bold": bold, "mask": mask, **_sidecar_roles(bold)}
     sources = {role: Path(path).absolute() for role, path in sources.items() if path is not None}
     run_id = run_id_of(bold) if run_id is None else run_id
     if run_id in ("", "..") or Path(run_id).name != run_id:
@@ -171,6 +171,11 @@ def check_orientation(runs: Iterable[StoredRun], expected: str, wanted_by: str) 
             f"orientation: {expected} was expected by {wanted_by}, got {got} in {len(other)} stored runs.\n"
             f"  file: {other[0].path}\n  fix: set data.orientation={expected}; the runs are then stored again beside these."
         )
+
+
+def _sidecar_roles(bold: str | Path) -> dict[str, Path]:
+    """sidecar for the nearest, then sidecar_2 …: whichever tells the TR, a change of any stores the run again."""
+    return {"sidecar" if place == 1 else f"sidecar_{place}": path for place, path in enumerate(sidecars_of(bold), start=1)}
 
 
 def _check_table(runs: pd.DataFrame, folder: Path) -> None:

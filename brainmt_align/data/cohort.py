@@ -7,12 +7,19 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from brainmt_align.data.bids import find_runs, run_id_of
+from brainmt_align.data.bids import find_runs
 from brainmt_align.data.genotypes import list_samples
+from brainmt_align.data.scan_table import (
+    SHOWN,
+    check_mask_rule,
+    clean_runs,
+    describe_bare_runs,
+    find_file_faults,
+    names_scans,
+    of_people,
+    runs_of_pairs,
+)
 from brainmt_align.data.tables import clean_ids, read_table, some
-
-SHOWN = 10  # ids that a line of the complaint shows
-RUN_COLUMNS = ["subject_id", "run_id", "bold_path", "mask_path"]
 
 
 class Genomes(NamedTuple):
@@ -27,7 +34,7 @@ class Cohort(NamedTuple):
 
     people: pd.DataFrame  # subject_id, sample_id as the genotype file writes it, then the participants' columns
     runs: pd.DataFrame  # subject_id, run_id, bold_path, mask_path (missing where there is none), then the given columns
-    notes: list[str]  # who was left out, one sentence a reason
+    notes: list[str]  # who was left out and what was taken for a mask, one sentence a reason
 
 
 def read_cohort(
@@ -40,6 +47,7 @@ def read_cohort(
     id_map: str | Path | None = None,
     unmatched: str = "error",
     mask: str | Path | None = None,
+    mask_rule: str = "file",
     root: str | Path | None = None,
 ) -> Cohort:
     """Read the files of a cohort and join them; see `build_cohort`.
@@ -53,6 +61,7 @@ def read_cohort(
         id_map: table with participant_id and sample_id.
         unmatched: "error" or "drop".
         mask: one mask for all runs.
+        mask_rule: what becomes of a run without a mask: "file", an error, or "nonzero", see `bold.read_bold`.
         root: folder that the paths inside `pairs` start from.
 
     Raises:
@@ -63,9 +72,10 @@ def read_cohort(
     tables = {name: None if path is None else read_table(path, check_ids=False) for name, path in files.items()}
     return build_cohort(
         genotype_samples=list_samples(genotypes),
-        runs=None if bold is None or _names_scans(tables["pairs"]) else find_runs(bold, space=space),
+        runs=None if bold is None or names_scans(tables["pairs"]) else find_runs(bold, space=space),
         unmatched=unmatched,
         mask=mask,
+        mask_rule=mask_rule,
         root=root,
         **tables,
     )
@@ -77,6 +87,7 @@ def read_scans(
     space: str | None = None,
     pairs: str | Path | None = None,
     mask: str | Path | None = None,
+    mask_rule: str = "file",
     root: str | Path | None = None,
 ) -> pd.DataFrame:
     """The runs that `read_cohort` would give when everybody had a genome: of the people in `pairs`, else of all in `bold`.
@@ -86,6 +97,7 @@ def read_scans(
         space: BIDS space of the scans where the folder holds several.
         pairs: table with participant_id and sample_id, and where it names the scans bold_path and mask_path.
         mask: one mask for all runs.
+        mask_rule: what becomes of a run without a mask: "file", an error, or "nonzero", see `bold.read_bold`.
         root: folder that the paths inside `pairs` start from.
 
     Returns:
@@ -96,18 +108,18 @@ def read_scans(
         ValueError: neither source of scans, or the list of all faults: ids, repeated scans, missing files, people without a scan.
     """
     table = None if pairs is None else read_table(pairs, check_ids=False)
-    runs = None if bold is None or _names_scans(table) else find_runs(bold, space=space)
-    _check_arguments(runs, None, table, None, "error")
+    runs = None if bold is None or names_scans(table) else find_runs(bold, space=space)
+    _check_arguments(runs, None, table, None, "error", mask_rule)
     faults: list[str] = []
-    scans = _clean_runs(_runs_of_pairs(table, root) if _names_scans(table) else runs, mask, faults)
+    scans = _read_rows(runs, table, mask, root, faults)
+    people = scans["subject_id"].dropna()
     if table is not None:
         people = _read_mapping(table, "pairs", faults)
-        faults += _find_gaps(people, {"scan": set(scans["subject_id"])}, [])
-        scans = scans[scans["subject_id"].isin(people)]
-    faults += _find_missing_files(scans)
+        faults += _find_gaps(people, {"scan": set(scans["subject_id"].dropna())}, [])
+    faults += find_file_faults(of_people(scans, people) if _names_people_alone(table) else scans, mask_rule)
     if faults:
         raise ValueError(_complaint(faults, paired=table is not None))
-    return scans.sort_values(["subject_id", "run_id"], ignore_index=True)
+    return of_people(scans, people)
 
 
 def read_genomes(
@@ -156,6 +168,7 @@ def build_cohort(
     id_map: pd.DataFrame | None = None,
     unmatched: str = "error",
     mask: str | Path | None = None,
+    mask_rule: str = "file",
     root: str | Path | None = None,
 ) -> Cohort:
     """Join scans, genomes and participants by subject id, or say everything that stands in the way.
@@ -171,18 +184,21 @@ def build_cohort(
         id_map: participant_id and sample_id of the people whose ids differ between scans and genomes.
         unmatched: "error", or "drop" people whom a table lacks and say so in the notes.
         mask: a mask for all runs, in place of any that the tables name.
+        mask_rule: what becomes of a run without a mask: "file", an error, or "nonzero": the voxels that are non-zero in any
+            frame, said so in the notes.
         root: folder that relative bold_path and mask_path of `pairs` start from.
 
     Raises:
         ValueError: arguments that contradict each other, or the list of all faults of all tables.
     """
-    _check_arguments(runs, participants, pairs, id_map, unmatched)
+    _check_arguments(runs, participants, pairs, id_map, unmatched, mask_rule)
     faults: list[str] = []
-    scans = _clean_runs(_runs_of_pairs(pairs, root) if _names_scans(pairs) else runs, mask, faults)
+    scans = _read_rows(runs, pairs, mask, root, faults)
     rows = None if participants is None else _clean_participants(participants, faults)
     genomes = _genomes(genotype_samples, faults)
 
-    sides = {"scan": set(scans["subject_id"])} | ({} if rows is None else {"row in participants": set(rows["subject_id"])})
+    sides = {"scan": set(scans["subject_id"].dropna())}
+    sides |= {} if rows is None else {"row in participants": set(rows["subject_id"])}
     sample_of = _match_genomes(pairs, id_map, set().union(*sides.values()), faults)
     sides["genome"] = {subject for subject, sample in sample_of.items() if sample in genomes}
     kept = sorted(set(sample_of).intersection(*sides.values()))
@@ -192,20 +208,27 @@ def build_cohort(
     else:
         gaps = []
         faults.append(_describe_empty_join(sides | {"genome": set(genomes)}, pairs, sample_of))
-    scans = scans[scans["subject_id"].isin(kept)].sort_values(["subject_id", "run_id"], ignore_index=True)
-    faults += _find_missing_files(scans)
+    # People who are left out may lack files; those who ought to take part may not, whatever else is wrong with them.
+    wanted = kept if unmatched == "drop" else sample_of if _names_people_alone(pairs) else None
+    faults += find_file_faults(scans if wanted is None else of_people(scans, wanted), mask_rule)
     if faults:
         raise ValueError(_complaint(faults, pairs is not None))
+    scans = of_people(scans, kept)
 
     people = pd.DataFrame({"subject_id": kept, "sample_id": [genomes[sample_of[subject]] for subject in kept]}, dtype="str")
     if rows is not None:
         people = people.merge(rows, on="subject_id", how="left", validate="one_to_one")
-    return Cohort(people, scans, [f"Left out: {gap}" for gap in gaps])
+    return Cohort(people, scans, [f"Left out: {gap}" for gap in gaps] + describe_bare_runs(scans))
 
 
-def _check_arguments(runs, participants, pairs, id_map, unmatched: str) -> None:
+def _names_people_alone(pairs: pd.DataFrame | None) -> bool:
+    return pairs is not None and not names_scans(pairs)
+
+
+def _check_arguments(runs, participants, pairs, id_map, unmatched: str, mask_rule: str) -> None:
+    check_mask_rule(mask_rule)
     _check_tables(participants, pairs, id_map, unmatched)
-    if runs is None and not _names_scans(pairs):
+    if runs is None and not names_scans(pairs):
         raise ValueError(
             "Cohort: expected a folder of scans, or a pair table with bold_path; got neither.\n"
             "  where: data.bold, data.pairs\n  fix: set data.bold, or add the column."
@@ -239,10 +262,6 @@ def _check_tables(participants, pairs, id_map, unmatched: str) -> None:
         )
 
 
-def _names_scans(pairs: pd.DataFrame | None) -> bool:
-    return pairs is not None and "bold_path" in pairs
-
-
 def _ids(values: Iterable, table: str, faults: list[str], several_rows: bool = False) -> list[str | None]:
     """Clean ids of one column; its faults go on the list, duplicates among them unless an id may have several rows."""
     ids, found = clean_ids(values)
@@ -257,30 +276,15 @@ def _genomes(samples: Sequence[str], faults: list[str]) -> dict[str, str]:
     return genomes
 
 
-def _runs_of_pairs(pairs: pd.DataFrame, root: str | Path | None) -> pd.DataFrame:
-    """The scans that a pair table names, in the columns of `find_runs`; a row without a path or a usable id names none."""
-    scans = pairs.drop(columns=["participant_id", "sample_id"]).assign(subject_id=clean_ids(pairs["participant_id"]).ids)
-    scans = scans[scans["bold_path"].notna() & scans["subject_id"].notna()]
-    for column in {"bold_path", "mask_path"} & set(scans):
-        scans = scans.assign(**{column: [path if pd.isna(path) else str(Path(root or "") / path) for path in scans[column]]})
-    if "run_id" not in scans:
-        stems = [(who, run_id_of(path)) for who, path in zip(scans["subject_id"], scans["bold_path"], strict=True)]
-        # File names such as filtered_func_data_clean.nii.gz are the same for everybody.
-        scans = scans.assign(run_id=[stem if who in stem else f"{who}_{stem}" for who, stem in stems])
-    return scans
-
-
-def _clean_runs(runs: pd.DataFrame, mask: str | Path | None, faults: list[str]) -> pd.DataFrame:
-    """Runs with clean subject ids and all of RUN_COLUMNS in front; rows whose id is unusable are gone and complained of."""
-    runs = runs.assign(subject_id=_ids(runs["subject_id"], "scans", faults, several_rows=True))
-    if mask is not None or "mask_path" not in runs:
-        runs = runs.assign(mask_path=None if mask is None else str(mask))
-    for column, what in (("bold_path", "files"), ("run_id", "run ids")):
-        repeated = runs.loc[runs[column].duplicated(), column].drop_duplicates().astype(str).tolist()
-        if repeated:
-            faults.append(f"scans: {what} that stand in several rows: {some(repeated, SHOWN)}")
-    runs = runs.astype(dict.fromkeys(RUN_COLUMNS, "str"))
-    return runs.loc[runs["subject_id"].notna(), RUN_COLUMNS + [column for column in runs if column not in RUN_COLUMNS]]
+def _read_rows(
+    runs: pd.DataFrame | None, pairs: pd.DataFrame | None, mask: str | Path | None, root: str | Path | None, faults: list[str]
+) -> pd.DataFrame:
+    """All rows of the scans; those of an unusable id have none. Ids of a pair table are complained of where it is read."""
+    if names_scans(pairs):
+        runs = runs_of_pairs(pairs, root)
+    else:
+        runs = runs.assign(subject_id=_ids(runs["subject_id"], "scans", faults, several_rows=True))
+    return clean_runs(runs, mask, faults)
 
 
 def _clean_participants(participants: pd.DataFrame, faults: list[str]) -> pd.DataFrame:
@@ -307,7 +311,7 @@ def _match_genomes(pairs: pd.DataFrame | None, id_map: pd.DataFrame | None, know
 
 def _read_mapping(table: pd.DataFrame, name: str, faults: list[str]) -> dict[str, str]:
     """participant_id → sample_id; only a pair table that names scans may have several rows a person, all with one genome."""
-    subjects = _ids(table["participant_id"], name, faults, several_rows=_names_scans(table))
+    subjects = _ids(table["participant_id"], name, faults, several_rows=names_scans(table))
     samples = _ids(table["sample_id"], f"{name}, sample_id", faults, several_rows=True)
     found = defaultdict(dict)
     for subject, sample in zip(subjects, samples, strict=True):
@@ -340,15 +344,6 @@ def _describe_empty_join(sides: Mapping[str, set[str]], pairs: pd.DataFrame | No
         listed = [f"{subject} = {sample}" for subject, sample in sorted(sample_of.items())]
         shown.append(f"{len(listed)} in pairs: {some(listed, 3) or 'none'}")
     return "nobody is in all tables\n    " + "\n    ".join(shown)
-
-
-def _find_missing_files(scans: pd.DataFrame) -> list[str]:
-    faults = []
-    for column, what in (("bold_path", "BOLD files"), ("mask_path", "masks")):
-        absent = [path for path in sorted(scans[column].dropna().unique()) if not Path(path).is_file()]
-        if absent:
-            faults.append(f"scans: {what} that do not exist: {some(absent, SHOWN)}")
-    return faults
 
 
 def _complaint(faults: Sequence[str], paired: bool) -> str:

@@ -29,6 +29,16 @@ from brainmt_align.data.simulated_parameters import NOISE_SD, CohortParameters, 
 
 __all__ = ["CohortParameters", "oracle_scores", "write_cohort"]
 
+FILES = [
+    "participants.tsv",
+    "participants.json",
+    "genotypes.vcf.gz",
+    "genotypes.vcf.gz.tbi",
+    "reference.fa",
+    "reference.fa.fai",
+    "regions.bed",
+    "truth_maps.nii.gz",
+]
 FORMAT = 1  # raised when the same parameters would give other files
 COLUMNS = {
     "participant_id": {"Description": "simulated person"},
@@ -107,8 +117,8 @@ def _is_there(folder: Path, parameters: CohortParameters) -> bool:
             f"Simulated cohort: one of other parameters lies there already.{lines}\n  file: {folder}\n"
             "  fix: name another folder, ask for the parameters there, or remove the folder."
         )
-    names = ["participants.tsv", "genotypes.vcf.gz", "genotypes.vcf.gz.tbi", "reference.fa", "reference.fa.fai", "regions.bed"]
-    expected = [folder / name for name in names] + [scans.bold_path(folder, sample_id) for sample_id in parameters.sample_ids]
+    expected = [folder / name for name in FILES] + scans.shared_paths(folder)
+    expected += [path for sample_id in parameters.sample_ids for path in scans.run_paths(folder, sample_id)]
     missing = [path for path in expected if not path.is_file()]
     if missing:
         raise FileExistsError(

@@ -182,21 +182,31 @@ def run_stem(sample_id: str) -> str:
 
 def bold_path(folder: Path, sample_id: str) -> Path:
     """Where a person's run lies in a cohort's folder."""
-    return folder / "bold" / f"sub-{sample_id}" / "func" / f"{run_stem(sample_id)}_desc-preproc_bold.nii.gz"
+    return run_paths(folder, sample_id)[0]
+
+
+def run_paths(folder: Path, sample_id: str) -> list[Path]:
+    """Where a person's run, its mask and its confounds table lie in a cohort's folder."""
+    func, stem = folder / "bold" / f"sub-{sample_id}" / "func", run_stem(sample_id)
+    confounds = f"sub-{sample_id}_task-rest_desc-confounds_timeseries.tsv"
+    return [func / f"{stem}_desc-preproc_bold.nii.gz", func / f"{stem}_desc-brain_mask.nii.gz", func / confounds]
+
+
+def shared_paths(folder: Path) -> list[Path]:
+    """Where the BIDS files that stand for all runs lie: the data set's description and the sidecar that all runs inherit."""
+    return [folder / "bold" / "dataset_description.json", folder / "bold" / f"task-rest_space-{SPACE}_desc-preproc_bold.json"]
 
 
 def write_run(folder: Path, parameters: CohortParameters, brain: Brain, person: Person) -> None:
     """Write mask, confounds table and, last, the run of a person; a run that lies there is whole and is left as it is."""
-    sample_id = parameters.sample_ids[person.index]
-    path = bold_path(folder, sample_id)
+    path, mask, confounds = run_paths(folder, parameters.sample_ids[person.index])
     if path.exists():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_volume(path.with_name(f"{run_stem(sample_id)}_desc-brain_mask.nii.gz"), brain.mask_XYZ.astype(np.uint8), brain.affine)
+    save_volume(mask, brain.mask_XYZ.astype(np.uint8), brain.affine)
     motion_T6 = draw_motion(parameters, person.index)
     table = pd.DataFrame(motion_T6, columns=list(MOTION_COLUMNS))
     table.insert(0, "framewise_displacement", framewise_displacement(motion_T6))
-    confounds = path.with_name(f"sub-{sample_id}_task-rest_desc-confounds_timeseries.tsv")
     table.to_csv(confounds, sep="\t", index=False, na_rep="n/a", float_format="%.6g")
 
     data_TV = compose_run(parameters, brain, person)
@@ -230,6 +240,7 @@ def write_description(folder: Path, tr_s: float) -> None:
         "GeneratedBy": [{"Name": "brainmt-align", "Description": "Simulated BOLD with planted signal; nobody was scanned."}],
     }
     (folder / "bold").mkdir(exist_ok=True)
-    (folder / "bold" / "dataset_description.json").write_text(json.dumps(description, indent=2) + "\n")
+    dataset_path, sidecar_path = shared_paths(folder)
+    dataset_path.write_text(json.dumps(description, indent=2) + "\n")
     sidecar = {"TaskName": "rest", "RepetitionTime": tr_s, "SkullStripped": True, "Description": "simulated"}
-    (folder / "bold" / f"task-rest_space-{SPACE}_desc-preproc_bold.json").write_text(json.dumps(sidecar, indent=2) + "\n")
+    sidecar_path.write_text(json.dumps(sidecar, indent=2) + "\n")

@@ -1,7 +1,8 @@
 """Simulated ceiling: a cohort's truth and its scans flow in; scores of every scan against every genome flow out.
 
-The oracle knows everything that was planted but the time courses and the noise: no model can be expected to do better on the same
-windows from what the traits alone tell (a model that also sees covariates that differ between people can).
+The oracle knows everything that was planted but the time courses and the noise. It sums a run up by one whitened log SD a trait,
+which holds nearly all that the frames tell of the traits, and takes its density for Gaussian: a ceiling in practice, not a proven
+bound. A model that also sees covariates that differ between people can go beyond it.
 """
 
 import json
@@ -18,11 +19,21 @@ from scipy.special import digamma, polygamma
 from brainmt_align.data.datasets import covering_windows
 
 
-class _Moments(NamedTuple):
-    """Bias and variance of a log SD estimated on several windows and averaged over them."""
+class _Whitening(NamedTuple):
+    """The quadratic form of an AR(1) course of unknown mean, and what it makes of noise of another autocorrelation."""
 
-    bias: float
-    variance: float
+    frames: np.ndarray  # (F,) the frames that any window covers
+    form_FF: np.ndarray  # y' form y / freedom estimates the variance of y
+    freedom: int
+    noise: float  # tr(form N) / freedom, N the noise's autocorrelation
+    noise_squared: float  # tr(form N form N) / freedom
+
+
+class _Moments(NamedTuple):
+    """Expectation and variance of a whitened log SD."""
+
+    mean: np.ndarray
+    variance: np.ndarray
 
 
 def oracle_scores(
@@ -30,27 +41,28 @@ def oracle_scores(
 ) -> np.ndarray:
     """Score each scan against each genome with the planted model itself.
 
-    For run i and trait k, x_ik is the log SD over a window of the least-squares projection on the true maps, averaged over
-    windows. Under genome j, with genetic value g_jk, a = amplitude, A_jk = signal_sd exp(a sqrt(coupling) g_jk) and n_k the SD of
-    the projected noise,
+    For run i and trait k, y_ik is the course of the least-squares projection on the true maps, in the frames that the windows
+    cover, and x_ik = 1/2 log(y' P y / nu) its log SD after whitening by the autocorrelation that was planted (`_whitening`).
+    Under genome j, with genetic value g_jk, a = amplitude and A_jk = signal_sd exp(a sqrt(coupling) g_jk),
 
-        x_ik ~ N( 1/2 log(A_jk^2 + n_k^2) + bias,  variance + a^2 (1 - coupling) )
+        x_ik ~ N( m(A_jk),  v(A_jk) + a^2 (1 - coupling) )
 
-    where bias and variance of a log SD follow from the courses' autocorrelation (`_log_sd_moments`). The score is the Gaussian
-    log density, summed over traits, less that of x_i under a genome drawn at random (g = 0, variance + a^2): the order of genomes
-    for a scan is that of the likelihood, and the order of scans for a genome is right too. With coupling 0 all tie.
+    with m and v from `_log_sd_moments`: known beforehand, not fitted to any scan. The score is the Gaussian log density, summed
+    over traits, less that of x_i under a genome drawn at random (g = 0, v + a^2): the order of genomes for a scan is that of
+    this likelihood, and the order of scans for a genome is right too. With coupling 0 all tie.
 
     Args:
         truth: truth.json of the cohort; its maps lie beside it.
         runs: BOLD files of the cohort, as written by `write_cohort` (their names give the scanner, whose gain is known).
         sample_ids: people whose genomes are scored, without `sub-`.
-        windows: (first frame, number of frames) of the windows that are averaged, the same in all runs.
+        windows: (first frame, number of frames) of the windows that the model sees, the same in all runs; frames of several
+            windows count once.
 
     Returns:
         (runs, sample_ids) float64 log-likelihood ratios.
 
     Raises:
-        FileNotFoundError: no such truth.json.
+        FileNotFoundError: no such truth.json, or its maps are gone.
         ValueError: ids that are not of the cohort, windows outside a run, or a run on another grid than the maps.
     """
     truth = Path(truth)
@@ -65,28 +77,27 @@ def oracle_scores(
     _check_ids(truth, people, run_ids, sample_ids)
     _check_windows(truth, windows, settings["frames"])
 
-    maps = nib.load(truth.parent / known["maps"]["file"])
+    maps = nib.load(_maps_of(truth, known))
     maps_XYZK = maps.get_fdata(dtype=np.float32)
     inside_XYZ = (maps_XYZK != 0).any(axis=-1)
     unmix_KV = np.linalg.pinv(maps_XYZK[inside_XYZ].astype(np.float64))[: len(known["traits"])]
     noise_K = known["noise_sd"] * np.linalg.norm(unmix_KV, axis=1)
 
+    whitening = _whitening(windows, settings["signal_autocorrelation"], settings["noise_autocorrelation"])
     observed_RK = np.empty((len(runs), len(unmix_KV)))
     for row, (run, run_id) in enumerate(zip(runs, run_ids, strict=True)):
         courses_TK = (unmix_KV @ _read_inside(Path(run), inside_XYZ, maps.affine)).T
-        log_sds = [np.log(courses_TK[start : start + frames].std(axis=0)) for start, frames in windows]
-        observed_RK[row] = np.mean(log_sds, axis=0) - np.log(people[run_id]["site_scale"])
+        observed_RK[row] = _log_sd(courses_TK, whitening) - np.log(people[run_id]["site_scale"])
 
     coupling, amplitude = settings["coupling"], settings["amplitude"]
-    moments = _log_sd_moments(windows, settings["signal_autocorrelation"])
     values_SK = np.array([people[sample_id]["genetic_values"] for sample_id in sample_ids])
 
     def log_density(values_SK: np.ndarray, latent_variance: float) -> np.ndarray:
         signal_SK = known["signal_sd"] * np.exp(amplitude * np.sqrt(coupling) * values_SK)
-        expected_SK = 0.5 * np.log(signal_SK**2 + noise_K**2) + moments.bias
-        variance = moments.variance + amplitude**2 * latent_variance
+        expected_SK, variance_SK = _log_sd_moments(whitening, signal_SK, noise_K)
+        variance_SK = variance_SK + amplitude**2 * latent_variance
         deviation_RSK = observed_RK[:, None] - expected_SK[None]
-        return -0.5 * (deviation_RSK**2 / variance + np.log(2 * np.pi * variance)).sum(axis=2)
+        return -0.5 * (deviation_RSK**2 / variance_SK + np.log(2 * np.pi * variance_SK)).sum(axis=2)
 
     return log_density(values_SK, 1 - coupling) - log_density(np.zeros_like(values_SK[:1]), 1.0)
 
@@ -94,7 +105,7 @@ def oracle_scores(
 def oracle_of_people(truth: Path | str, runs: pd.DataFrame, people: pd.DataFrame, window: int) -> np.ndarray:
     """`oracle_scores` of people, on the windows that cover their runs; several runs of a person add up.
 
-    With one run a person, as `write_cohort` makes them, this is the likelihood; with several and a coupling below 1 it counts
+    With one run a person, as `write_cohort` makes them, this is one likelihood; with several and a coupling below 1 it counts
     what the runs share more than once.
 
     Args:
@@ -115,30 +126,58 @@ def oracle_of_people(truth: Path | str, runs: pd.DataFrame, people: pd.DataFrame
     return pd.DataFrame(scores, index=theirs.index).groupby(level=0, sort=False).sum().to_numpy()
 
 
-def _log_sd_moments(windows: Sequence[tuple[int, int]], autocorrelation: float) -> _Moments:
-    """Bias and variance of the mean over windows of log(SD estimate / true SD) for an AR(1) Gaussian course.
+def _whitening(windows: Sequence[tuple[int, int]], signal: float, noise: float) -> _Whitening:
+    """How to whiten the frames of some windows.
 
-    The variance S of a centred window is a quadratic form of mean E = tr(C)/T and variance 2 tr(C C)/T^2, C the centred
-    autocovariance; matched to a scaled chi-square of nu = 2 E^2 / Var(S) degrees of freedom (Satterthwaite 1946), log S has
-    mean log E + digamma(nu/2) - log(nu/2) and variance trigamma(nu/2). Between windows the covariance of log S is taken to first
-    order. Against simulated courses the variance is within 15 % for 16 frames or more; at coupling 1 it scales all scores alike.
+    With R the autocorrelation of the signal between those frames, P = R^-1 - R^-1 1 1' R^-1 / (1' R^-1 1) takes the
+    generalised-least-squares mean away and whitens: y' P y / A^2 is chi-square of F - 1 degrees of freedom for a course of SD A.
+
+    Args:
+        windows: (first frame, number of frames).
+        signal, noise: lag-one autocorrelation of the signal and of what is added to it.
     """
-    last = max(start + frames for start, frames in windows)
-    covariance_TT = (
-        autocorrelation ** np.abs(np.subtract.outer(np.arange(last), np.arange(last))) if autocorrelation else np.eye(last)
-    )
-    centre = [np.eye(frames) - 1 / frames for _, frames in windows]
-    spans = [slice(start, start + frames) for start, frames in windows]
-    mean_W = np.array([np.trace(c @ covariance_TT[s, s]) / len(c) for c, s in zip(centre, spans, strict=True)])
-    covariance_WW = np.empty((len(windows), len(windows)))
-    for a, (centre_a, span_a) in enumerate(zip(centre, spans, strict=True)):
-        for b, (centre_b, span_b) in enumerate(zip(centre, spans, strict=True)):
-            cross = centre_a @ covariance_TT[span_a, span_b] @ centre_b
-            covariance_WW[a, b] = 2 * (cross**2).sum() / (len(centre_a) * len(centre_b) * mean_W[a] * mean_W[b])
-    half_nu_W = 1 / np.diag(covariance_WW)
-    bias = 0.5 * np.mean(np.log(mean_W) + digamma(half_nu_W) - np.log(half_nu_W))
-    np.fill_diagonal(covariance_WW, polygamma(1, half_nu_W))
-    return _Moments(float(bias), float(0.25 * covariance_WW.mean()))
+    frames = np.unique(np.concatenate([np.arange(start, start + length) for start, length in windows]))
+    lags_FF = np.abs(np.subtract.outer(frames, frames))
+    # 0 ** 0 is 1: without autocorrelation this is the identity.
+    inverse_FF = np.linalg.inv(float(signal) ** lags_FF)
+    form_FF = inverse_FF - np.outer(inverse_FF.sum(1), inverse_FF.sum(0)) / inverse_FF.sum()
+    noisy_FF = form_FF @ float(noise) ** lags_FF
+    freedom = len(frames) - 1
+    return _Whitening(frames, form_FF, freedom, np.trace(noisy_FF) / freedom, (noisy_FF * noisy_FF.T).sum() / freedom)
+
+
+def _log_sd(courses_TK: np.ndarray, whitening: _Whitening) -> np.ndarray:
+    """(K,) log of each course's SD over the frames of the windows, whitened."""
+    covered_FK = courses_TK[whitening.frames]
+    return 0.5 * np.log(np.einsum("fk,fg,gk->k", covered_FK, whitening.form_FF, covered_FK, optimize=True) / whitening.freedom)
+
+
+def _log_sd_moments(whitening: _Whitening, signal_sd: np.ndarray, noise_sd: np.ndarray) -> _Moments:
+    """Expectation and variance of `_log_sd` of a Gaussian course that is AR(1) signal and AR(1) noise.
+
+    The variance estimate S has mean A^2 + c n^2 and variance 2 (A^4 + 2 c A^2 n^2 + d n^4) / nu, c and d being the whitening's
+    `noise` and `noise_squared`; matched to a scaled chi-square of as many degrees of freedom f (Satterthwaite 1946), log S has
+    mean log E(S) + digamma(f/2) - log(f/2) and variance trigamma(f/2). Exact without noise.
+
+    Args:
+        whitening: of the frames.
+        signal_sd, noise_sd: A and n, of shapes that broadcast.
+    """
+    signal, noise = signal_sd**2, noise_sd**2
+    mean = signal + whitening.noise * noise
+    spread = signal**2 + 2 * whitening.noise * signal * noise + whitening.noise_squared * noise**2
+    half = 0.5 * whitening.freedom * mean**2 / spread
+    return _Moments(0.5 * (np.log(mean) + digamma(half) - np.log(half)), 0.25 * polygamma(1, half))
+
+
+def _maps_of(truth: Path, known: dict) -> Path:
+    maps = truth.parent / known["maps"]["file"]
+    if not maps.is_file():
+        raise FileNotFoundError(
+            f"Oracle: the true maps were expected beside truth.json, got no file.\n  file: {maps}\n"
+            "  fix: put it back, or remove the cohort's folder; it is then simulated anew, the same."
+        )
+    return maps
 
 
 def _run_id(run: Path) -> str:

@@ -112,7 +112,7 @@ def retrieval_metrics(
         z_fmri: (n, E) embeddings, one row a person; row i pairs with row i of z_dna.
         z_dna: (n, E) embeddings.
         ks: recall is given at these; None where k ≥ n.
-        oracle_scores: (n, n) scores of the best possible model, row a scan, column a genome.
+        oracle_scores: (n, n) scores of a model that knows what was planted, row a scan, column a genome.
         groups: (n,) families and the like, exchanged as blocks by the permutation.
         strata: (n,) people are permuted only within these.
         permutations: see `permutation_p_value`.

@@ -60,7 +60,7 @@ def test_prepare_fmri_and_embed_dna_fill_the_stores_that_contrastive_reads(words
     )
 
 
-def test_preparation_takes_only_the_people_of_a_pair_table(words, cohort, tmp_path):
+def test_preparation_takes_only_the_people_of_a_pair_table(words, cohort, tmp_path, capsys):
     bold = sorted(cohort.rglob("*desc-preproc_bold.nii.gz"))[:3]
     ids = ["sub-0004", "0005", "0006"]  # matched as the cohort does
     table = pd.DataFrame({"participant_id": ["a", "b", "c"], "sample_id": ids, "bold_path": bold})
@@ -71,7 +71,10 @@ def test_preparation_takes_only_the_people_of_a_pair_table(words, cohort, tmp_pa
         f"stores.bold={tmp_path / 'b'}",
         f"stores.dna={tmp_path / 'd'}",
     ]
-    scans = prepare_fmri.main([*common, f"out={tmp_path / 'scans'}"])
+    with pytest.raises(ValueError, match="scans: no brain mask for 3 of 3 runs"):
+        prepare_fmri.main([*common, f"out={tmp_path / 'scans'}"])
+    scans = prepare_fmri.main([*common, "data.mask_rule=nonzero", f"out={tmp_path / 'scans'}"])
+    assert "No brain mask for 3 of 3 runs: their voxels that are non-zero in any frame count." in capsys.readouterr().out
     assert pd.read_csv(scans / "runs.tsv", sep="\t")["subject_id"].tolist() == ["a", "b", "c"]
     genomes = embed_dna.main([*common, f"out={tmp_path / 'genomes'}"])
     folder = json.loads((genomes / "metrics.json").read_text())["folder"]
