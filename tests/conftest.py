@@ -16,6 +16,9 @@ from safetensors.torch import load_file
 
 from brainmt_align.data.bold_store import build
 
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # before Triton is imported: its kernels are then checked on the processor
+
 SHARED = Path(os.environ.get("BRAINMT_ALIGN_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
 

@@ -28,7 +28,8 @@ def scan(inputs: ScanInputs, z: Tensor | None, delta_softplus: bool, reverse: bo
     u, delta, A, B, C, D, delta_bias = inputs
     inputs = (u, delta, A, B, C, D, z, delta_bias)
     keep_states = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs)
-    return _SelectiveScan.apply(*inputs, delta_softplus, reverse, keep_states)
+    out = _SelectiveScan.apply(*inputs, delta_softplus, reverse, keep_states)
+    return _as_sequence(out, u.is_contiguous()).to(u.dtype)  # outside: a view that a Function returns is read-only
 
 
 class _SelectiveScan(torch.autograd.Function):
@@ -42,7 +43,7 @@ class _SelectiveScan(torch.autograd.Function):
         ctx.flags = (delta_softplus, reverse)
         share_out(scan_forward, (*arrays, *ctx.flags, *across, out, states), batch * -(-channels // LANES))
         ctx.save_for_backward(*inputs, states)
-        return _as_sequence(out, across[0]).to(u.dtype)
+        return out
 
     @staticmethod
     @once_differentiable
@@ -56,7 +57,7 @@ class _SelectiveScan(torch.autograd.Function):
         grad_A = grad_u.new_empty(batch, order, channels)
         grad_D, grad_bias = grad_u.new_empty(2, batch, channels)
         results = (grad_u, grad_delta, grad_z, grad_B, grad_C, grad_A, grad_D, grad_bias)
-        grad_out, across_out = _as_array(grad_out, grad_u.dtype)
+        grad_out, across_out = _as_array(_as_sequence(grad_out, across[0]), grad_u.dtype)
         share_out(scan_backward, (*arrays, *ctx.flags, *across, states, grad_out, across_out, *results), batch * blocks)
         grads = (
             *(_as_sequence(grad_u, across[0]), _as_sequence(grad_delta, across[1]), _sum_in_order(grad_A).T),
@@ -67,7 +68,7 @@ class _SelectiveScan(torch.autograd.Function):
 
 
 def _as_arrays(u, delta, A, B, C, D, z, delta_bias) -> tuple[tuple[Tensor, ...], tuple[bool, bool, bool]]:
-    """The tensors as the kernels read them: one precision, zeros for absent vectors, no gate for no z; and how u, delta, z lie."""
+    """The tensors as the kernels read them, zeros for absent vectors, no gate for no z; and `across` of u, delta and z."""
     given = [t for t in (u, delta, A, B, C, D, z, delta_bias) if t is not None]
     dtype = torch.float64 if any(t.dtype == torch.float64 for t in given) else torch.float32
 
@@ -82,7 +83,7 @@ def _as_arrays(u, delta, A, B, C, D, z, delta_bias) -> tuple[tuple[Tensor, ...],
 
 
 def _as_array(sequence_BDL: Tensor, dtype: torch.dtype) -> tuple[Tensor, bool]:
-    """(B, D, L) as it is and True where positions lie innermost; otherwise (B, L, D) and False, a copy only if it lies in pieces."""
+    """(B, D, L) and True where positions lie innermost; otherwise (B, L, D) and False. A copy only if it lies in pieces."""
     sequence_BDL = sequence_BDL.to(dtype)
     across = sequence_BDL.is_contiguous()
     return (sequence_BDL, True) if across else (sequence_BDL.transpose(1, 2).contiguous(), False)
