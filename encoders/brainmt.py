@@ -29,6 +29,14 @@ from encoders.brainmt_config import PUBLISHED_VOLUME, BrainMTConfig
 from encoders.brainmt_weights import check_state, fit_positions, own_grid, read_state, sizes_of, token_grid
 from encoders.mamba import AddNormBlock, BidirectionalMambaMixer, MambaMixer, RMSNorm, add_residual, drop_path, init_step_sizes
 
+LORA_TARGETS = (
+    "in_proj",
+    "x_proj",
+    "x_proj_b",
+    "out_proj",
+    "qkv",
+    "proj",
+)  # projections that peft can wrap; see tests/test_lora.py
 STEM_VOXELS = 2**25  # input voxels that the stem takes at a time
 STEM_VOXELS_CHECKPOINTED = 2**22  # … where it recomputes: about 4 frames of 2 mm, whose activations bound the memory
 
@@ -280,7 +288,8 @@ class BrainMT(nn.Module):
             volume_shape: (D, H, W) of the data to come; None means trained_volume_shape, or else (109, 91, 91).
             num_frames: most frames a window will have; None keeps the weights' own.
             trained_volume_shape: (D, H, W) that the weights were trained on; None means (109, 91, 91) where the number of
-                positions fits it, otherwise volume_shape. Needed where it fits both and their token grids differ.
+                positions fits it, otherwise volume_shape. Needed for weights of another shape whose number of positions is the
+                published one, such as those of (91, 109, 91).
             settings: further fields of BrainMTConfig.
 
         A token grid or length other than the weights' own interpolates the position embeddings (trilinear, linear), with a
