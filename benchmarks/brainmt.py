@@ -1,9 +1,9 @@
 """Claim: BrainMT costs little more than its convolutions, in time and memory linear in the number of frames up to attention.
 
-In order: a training step (forward + backward) against the stem's alone, input (2, 16, 1, 48, 48, 48), width 512, depth (2, 2), beside
-the same with the reference scan (the published code's path) and with each kind of activation checkpointing; the Mamba stage
-over 50 to 400 frames; and, on demand, one scan of the published size. On a GPU the published size in bfloat16, with TFLOP/s (matrix
-products, convolutions and attention; the scan is not counted) over those of a large matrix product in the same run.
+In order: a training step (forward + backward) against the stem's alone, input (2, 16, 1, 48, 48, 48), width 512, depth (2, 2),
+beside the same with the reference scan (the published code's path) and with each kind of activation checkpointing; the Mamba
+stage over 50 to 400 frames; and, on demand, one scan of the published size. On a GPU the published size in bfloat16, with TFLOP/s
+(matrix products, convolutions, attention; not the scan) over those of a large matrix product in the same run.
 
     python benchmarks/brainmt.py [step] [frames] [published] [gpu]        (default: step frames, and gpu where there is one)
 """
@@ -81,7 +81,8 @@ def show_variant(variant: str) -> None:
             model._embed(bold).sum().backward()
 
         alone = seconds(stem, 2)
-        line += f"  stem alone {alone:5.2f} s: {whole / alone:4.2f} x  (published code {PUBLISHED_STEP_S} s, {PUBLISHED_PEAK_GIB} GiB)"
+        line += f"  stem alone {alone:5.2f} s: {whole / alone:4.2f} x"
+        line += f"  (published code {PUBLISHED_STEP_S} s, {PUBLISHED_PEAK_GIB} GiB)"
     print(line, flush=True)
 
 
@@ -146,8 +147,8 @@ def show_gpu() -> None:
             rate = counted.get_total_flops() / took / 1e12
             print(
                 f"  training step, scan {backend}, {'all' if checkpointing else 'nothing'} recomputed: {took:6.2f} s, "
-                f"peak {torch.cuda.max_memory_allocated() / 2**30:5.1f} GiB, {rate:5.0f} TFLOP/s = {rate / ceiling:4.0%} of a matrix "
-                f"product's {ceiling:4.0f}",
+                f"peak {torch.cuda.max_memory_allocated() / 2**30:5.1f} GiB, {rate:5.0f} TFLOP/s = {rate / ceiling:4.0%} of "
+                f"a matrix product's {ceiling:4.0f}",
                 flush=True,
             )
 

@@ -98,7 +98,7 @@ def show_gpu() -> None:
         one = time_both(lambda options=options: selective_scan(**inputs, **options), inputs, 10)
         both = time_both(lambda options=options: bidirectional_scan(way, way, z, **options), inputs, 10)
         print(
-            f"  {backend:<6}  one way {one[0]:6.2f} ms, {one[1]:6.2f} ms with backward; both ways {both[0]:6.2f}, {both[1]:6.2f} ms"
+            f"  {backend:<6}  ms forward, forward + backward: one way {one[0]:.2f}, {one[1]:.2f}; both {both[0]:.2f}, {both[1]:.2f}"
         )
 
 

@@ -22,11 +22,7 @@ NAMES = (*SEQUENCES, "A", "D", "delta_bias")
 ABSENT = [(), ("D",), ("z",), ("delta_bias",), ("D", "z", "delta_bias")]
 
 
-@pytest.fixture(autouse=True)
-def fewer_triton_programs(monkeypatch):
-    """The interpreter's time goes by the program: more channels in each, and few enough groups that each has several blocks."""
-    monkeypatch.setattr(triton, "CHANNELS", 32)
-    monkeypatch.setattr(triton, "GROUPS", 2)
+pytestmark = pytest.mark.usefixtures("quick_interpreter")
 
 
 def make_inputs(batch=2, channels=5, length=7, states=3, dtype=torch.float32, seed=0):
