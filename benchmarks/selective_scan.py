@@ -97,9 +97,8 @@ def show_gpu() -> None:
         options = {"delta_softplus": True, "backend": backend}
         one = time_both(lambda options=options: selective_scan(**inputs, **options), inputs, 10)
         both = time_both(lambda options=options: bidirectional_scan(way, way, z, **options), inputs, 10)
-        print(
-            f"  {backend:<6}  ms forward, forward + backward: one way {one[0]:.2f}, {one[1]:.2f}; both {both[0]:.2f}, {both[1]:.2f}"
-        )
+        for ways, (forward, trained) in (("one way", one), ("both ways", both)):
+            print(f"  {backend:<6}  {ways:<9}  forward {forward:6.2f} ms  forward + backward {trained:6.2f} ms")
 
 
 def main() -> None:
