@@ -25,7 +25,9 @@ from brainmt_align.config import ContrastiveConfig, load_config, to_yaml
 from brainmt_align.data import bold_store, dna_store, simulate, simulated_oracle, splits
 from brainmt_align.data.cohort import Cohort, read_cohort
 from brainmt_align.data.datasets import AlignmentDataset, EpochBatches, collate_people
-from brainmt_align.data.haplotypes import read_haplotypes, read_regions
+from brainmt_align.data.genotype_checks import check_genotypes
+from brainmt_align.data.haplotypes import describe_counts, read_haplotypes
+from brainmt_align.data.regions import read_regions
 from brainmt_align.evaluation.embedding import PeopleEmbeddings, embed_people, summarise
 from brainmt_align.evaluation.metrics import chance_median_rank
 from brainmt_align.evaluation.retrieval import retrieval_metrics
@@ -108,10 +110,6 @@ def main(argv: list[str] | None = None) -> Path:
 def prepare(config: ContrastiveConfig, accelerator: Accelerator) -> Prepared:
     """Read the cohort's tables and fill the stores with whatever they lack; finished parts are left as they are."""
     data, dna, is_main = config.data, config.dna, accelerator.is_main_process
-    encoder = None
-    if is_main:
-        encoder = load_dna_encoder(dna.encoder, dna.checkpoint, layer=dna.layer, device=accelerator.device, seed=dna.seed)
-        accelerator.print(f"{dna.encoder}: {encoder.description}")
     with accelerator.main_process_first():
         if data.simulate:
             simulate.write_cohort(Path(data.root), config.simulation, progress=is_main)
@@ -120,25 +118,32 @@ def prepare(config: ContrastiveConfig, accelerator: Accelerator) -> Prepared:
             participants=data.path("participants"), pairs=data.path("pairs"), id_map=data.path("id_map"),
             unmatched=data.unmatched, root=Path(data.root),
         )  # fmt: skip
-        haplotypes = read_haplotypes(  # checks its files now, reads genotypes region by region below
-            data.path("genotypes"), data.path("reference"), data.path("regions"), samples=cohort.people["sample_id"].tolist(),
-            unphased=data.unphased, missing=data.missing, window=data.region_window,
-        )  # fmt: skip
+        genomes = {
+            "genotypes": data.path("genotypes"), "reference": data.path("reference"), "regions": data.path("regions"),
+            "samples": cohort.people["sample_id"].tolist(), "window": data.region_window,
+            "unphased": data.unphased, "missing": data.missing,
+        }  # fmt: skip
+        notes = check_genotypes(**genomes) if is_main else []  # a fault of the genomes costs no minute of scans or encoders
         runs = bold_store.build(
             cohort.runs, Path(config.stores.bold), orientation=data.orientation, normalisation=data.normalisation,
             min_frames=config.train.window, tr_s=data.tr_s, progress=is_main,
         )  # fmt: skip
         volume_shape = bold_store.common_volume_shape(runs)
-    for note in cohort.notes:
+    for note in [*cohort.notes, *notes]:
         accelerator.print(note)
     folder = None
-    if encoder is not None:
+    if is_main:
+        encoder = load_dna_encoder(dna.encoder, dna.checkpoint, layer=dna.layer, device=accelerator.device, seed=dna.seed)
+        accelerator.print(f"{dna.encoder}: {encoder.description}")
+        haplotypes = read_haplotypes(**genomes)
         filled = dna_store.build(haplotypes, encoder, Path(config.stores.dna), pooling=dna.pooling, strands=dna.strands)
         folder = str(filled.folder)
         accelerator.print(
             f"{filled.sequences_embedded:,} sequences, {filled.bases:,} bases embedded in {filled.seconds:.1f} s; "
             f"{filled.sequences_reused:,} sequences taken from {folder}"
         )
+        if left_out := describe_counts(filled.counts):
+            accelerator.print(left_out)
     store = dna_store.open_store(share_text(folder), [region.name for region in read_regions(data.path("regions"))])
     return Prepared(cohort._replace(runs=runs), {dna.encoder: store}, volume_shape)
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from brainmt_align.atomic import write_atomically
 from brainmt_align.config import EmbedDNAConfig, load_config, to_yaml
 from brainmt_align.data import dna_store, simulate
-from brainmt_align.data.haplotypes import read_haplotypes
-from brainmt_align.data.tables import read_table
+from brainmt_align.data.cohort import read_genomes
+from brainmt_align.data.genotype_checks import check_genotypes
+from brainmt_align.data.haplotypes import describe_counts, read_haplotypes
 from brainmt_align.training import checkpoints
 from brainmt_align.training.distributed import start_processes
 from encoders import load_dna_encoder
@@ -30,20 +31,21 @@ def main(argv: list[str] | None = None) -> Path:
         # 3. Whose genomes: the pair table's, or everyone's.
         if data.simulate:
             simulate.write_cohort(Path(data.root), config.simulation)
-        samples = (
-            None
-            if data.pairs is None
-            else read_table(data.path("pairs"), check_ids=False)["sample_id"].drop_duplicates().tolist()
+        chosen = read_genomes(
+            genotypes=data.path("genotypes"), pairs=data.path("pairs"), id_map=data.path("id_map"), unmatched=data.unmatched
         )
-        haplotypes = read_haplotypes(
-            data.path("genotypes"), data.path("reference"), data.path("regions"),
-            samples=samples, unphased=data.unphased, missing=data.missing, window=data.region_window,
-        )  # fmt: skip
+        sources = {
+            "genotypes": data.path("genotypes"), "reference": data.path("reference"), "regions": data.path("regions"),
+            "samples": chosen.samples, "window": data.region_window, "unphased": data.unphased, "missing": data.missing,
+        }  # fmt: skip
+        for note in [*chosen.notes, *check_genotypes(**sources)]:
+            print(note)
 
         # 4. The store.
         checkpoints.open_run_folder(out, to_yaml(config))
         encoder = load_dna_encoder(dna.encoder, dna.checkpoint, layer=dna.layer, device=accelerator.device, seed=dna.seed)
         print(f"{dna.encoder}: {encoder.description}")
+        haplotypes = read_haplotypes(**sources)
         summary = dna_store.build(haplotypes, encoder, Path(config.stores.dna), pooling=dna.pooling, strands=dna.strands)
 
         # 5. What was made, and whether the encoder tells people apart at all.
@@ -57,6 +59,8 @@ def main(argv: list[str] | None = None) -> Path:
             f"{summary.sequences_embedded:,} sequences, {summary.bases:,} bases embedded in {summary.seconds:.1f} s; "
             f"{summary.sequences_reused:,} were in {summary.folder}"
         )
+        if left_out := describe_counts(summary.counts):
+            print(left_out)
     accelerator.wait_for_everyone()
     return out
 

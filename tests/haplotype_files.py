@@ -12,12 +12,13 @@ HEADER = """##fileformat=VCFv4.2
 ##ALT=<ID=DEL,Description="Deletion">
 ##INFO=<ID=END,Number=1,Type=Integer,Description="End">
 ##FORMAT=<ID=GT,Number=1,Type=String,Description="Genotype">
+##FORMAT=<ID=PS,Number=1,Type=Integer,Description="Phase set">
 """
 SAMPLES = ("anna", "ben")
 
 
 class Variant(NamedTuple):
-    """One record: 0-based position, INFO/END (1-based) of a `<DEL>`, one call a sample."""
+    """One record: 0-based position, INFO/END (1-based) of a `<DEL>`, one call a sample; FORMAT is GT:PS where calls hold `:`."""
 
     position: int
     ref: str
@@ -33,7 +34,9 @@ class Files(NamedTuple):
     reference: Path
 
 
-def write_files(folder: Path, reference: str, variants: list[Variant], contigs: tuple[str, str] = ("1", "1")) -> Files:
+def write_files(
+    folder: Path, reference: str, variants: list[Variant], contigs: tuple[str, str] = ("1", "1"), header: str = HEADER
+) -> Files:
     """A bgzipped, indexed VCF and an indexed FASTA; the contig is contigs[0] in the first, contigs[1] in the second."""
     fasta = folder / "reference.fa"
     fasta.write_text("\n".join([f">{contigs[1]}", *(reference[i : i + 60] for i in range(0, len(reference), 60)), ""]))
@@ -42,9 +45,10 @@ def write_files(folder: Path, reference: str, variants: list[Variant], contigs: 
     for v in variants:
         info = "." if v.end is None else f"END={v.end}"
         alts = ",".join(v.alts) or "."
-        lines.append("\t".join([contigs[0], str(v.position + 1), ".", v.ref, alts, ".", ".", info, "GT", *v.calls]))
+        keys = "GT:PS" if ":" in v.calls[0] else "GT"
+        lines.append("\t".join([contigs[0], str(v.position + 1), ".", v.ref, alts, ".", ".", info, keys, *v.calls]))
     plain = folder / "genotypes.vcf"
-    plain.write_text(HEADER + "\n".join(lines) + "\n")
+    plain.write_text(header + "\n".join(lines) + "\n")
     vcf = folder / "genotypes.vcf.gz"
     pysam.tabix_compress(str(plain), str(vcf), force=True)
     pysam.tabix_index(str(vcf), preset="vcf", force=True)

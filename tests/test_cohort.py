@@ -6,7 +6,7 @@ import pandas as pd
 import pysam
 import pytest
 
-from brainmt_align.data.cohort import build_cohort, read_cohort, read_scans
+from brainmt_align.data.cohort import build_cohort, read_cohort, read_genomes, read_scans
 
 
 @pytest.fixture
@@ -288,3 +288,47 @@ def test_read_scans_lists_every_fault(tmp_path):
 def test_read_scans_needs_a_source():
     with pytest.raises(ValueError, match="expected a folder of scans, or a pair table with bold_path; got neither"):
         read_scans()
+
+
+@pytest.fixture
+def genotypes(tmp_path):
+    """A VCF of sub-01, 02 and HG3."""
+    plain = tmp_path / "cohort.vcf"
+    lines = ["##fileformat=VCFv4.2", "##contig=<ID=1>", '##FORMAT=<ID=GT,Number=1,Type=String,Description="Genotype">']
+    lines += ["\t".join(["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "FORMAT", "sub-01", "02", "HG3"])]
+    plain.write_text("\n".join([*lines, "\t".join(["1", "1", ".", "A", "C", ".", ".", ".", "GT", "0|1", "0|0", "1|1"]), ""]))
+    pysam.tabix_compress(str(plain), f"{plain}.gz")
+    pysam.tabix_index(f"{plain}.gz", preset="vcf")
+    return Path(f"{plain}.gz")
+
+
+def write_pairs(folder: Path, *pairs) -> Path:
+    pair_table(*pairs).to_csv(folder / "pairs.tsv", sep="\t", index=False)
+    return folder / "pairs.tsv"
+
+
+def test_read_genomes_matches_ids_as_the_cohort_does_and_returns_them_as_the_file_writes_them(genotypes, tmp_path):
+    assert read_genomes(genotypes=genotypes) == (["sub-01", "02", "HG3"], [])
+    pairs = write_pairs(tmp_path, ("sub-c", "HG3"), ("b", "sub-02"), ("a", "01"))
+    assert read_genomes(genotypes=genotypes, pairs=pairs) == (["sub-01", "02", "HG3"], [])
+
+
+def test_read_genomes_lists_every_fault_or_drops_whom_the_file_lacks(genotypes, tmp_path):
+    pairs = write_pairs(tmp_path, ("a", "01"), ("b", "HG9"), ("c", "HG8"))
+    assert read_genomes(genotypes=genotypes, pairs=pairs, unmatched="drop") == (
+        ["sub-01"],
+        ["Left out: no genome for 2 of 3 people: b (sample HG9), c (sample HG8)"],
+    )
+    pairs = write_pairs(tmp_path, ("a", "01"), ("b", "01"), ("c", "HG8"), ("c", "HG8"))
+    with pytest.raises(ValueError, match="faults found: 3") as caught:
+        read_genomes(genotypes=genotypes, pairs=pairs)
+    for fault in ("duplicated ids: c", "genomes that belong to two people: 01 (a, b)", "no genome for 1 of 3 people: c (sample"):
+        assert fault in str(caught.value)
+    with pytest.raises(ValueError, match=r"nobody is in all tables\n    3 with a genome: 01, 02, HG3\n    1 in pairs: a = HG7"):
+        read_genomes(genotypes=genotypes, pairs=write_pairs(tmp_path, ("a", "HG7")))
+
+
+def test_read_genomes_refuses_pairs_beside_an_id_map(genotypes, tmp_path):
+    pairs = write_pairs(tmp_path, ("a", "01"))
+    with pytest.raises(ValueError, match="either pairs or id_map names the genomes, got both"):
+        read_genomes(genotypes=genotypes, pairs=pairs, id_map=pairs)

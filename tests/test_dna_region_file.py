@@ -82,7 +82,7 @@ def test_read_region_refuses_the_file_of_another_region(path):
 
 def test_read_region_refuses_other_formats_and_kinds(path):
     rewrite(path, format="brainmt-align dna store 99")
-    with pytest.raises(ValueError, match=r"format 'brainmt-align dna store 2' is expected, got .* \(format 'brainmt.* 99'\)"):
+    with pytest.raises(ValueError, match=r"format 'brainmt-align dna store 3' is expected, got .* \(format 'brainmt.* 99'\)"):
         read_region(path)
     rewrite(path, format=None)
     with pytest.raises(ValueError, match=r"damaged or of another kind \('format'\)"):

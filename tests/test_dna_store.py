@@ -7,6 +7,7 @@ import logging
 import numpy as np
 import pytest
 
+from brainmt_align.data.dna_region_file import read_region
 from brainmt_align.data.dna_store import build, open_store, variant_sensitivity
 from brainmt_align.data.haplotypes import RegionHaplotypes
 from encoders import load_dna_encoder
@@ -105,6 +106,44 @@ def test_build_adds_new_people_and_updates_old_ones(tmp_path):
     fresh = {"anna": FIRST["anna"], "ben": ("AAAA", "AAAA"), "carl": ("GGG", "AAAA")}
     expected = [[np.subtract(encoder.vector(s), encoder.vector("ACGTACGT")) for s in pair] for pair in fresh.values()]
     np.testing.assert_array_equal(store.features(list(fresh))[:, 0], expected)
+
+
+def test_build_records_how_genotypes_became_sequences_and_sums_their_counts(tmp_path):
+    made = {"unphased": "skip", "missing": "N", "window": 8}
+    regions = [make_region(name, FIRST)._replace(**made, counts={"variants": 3, "outside_skipped": 2}) for name in "AB"]
+    summary = build_quietly(regions, CountingEncoder(), tmp_path)
+    header = read_region(summary.folder / "A.safetensors").header
+    assert (header["unphased"], header["missing"], header["region_window"]) == ("skip", "N", "8")
+    assert summary.counts == {"variants": 6, "outside_skipped": 4}
+
+
+def test_build_refuses_people_of_two_policies_in_one_file(tmp_path):
+    folder = build_quietly([make_region("A", FIRST)._replace(missing="reference")], CountingEncoder(), tmp_path).folder
+    carl = make_region("A", {"carl": ("GGG", "T")})._replace(missing="N")
+    before = (folder / "A.safetensors").read_bytes()
+    encoder = CountingEncoder()
+    message = r"missing=N are expected in region A, got 2 people who stay in the file with missing=reference\.\n.*\n  fix: name"
+    with pytest.raises(ValueError, match=message):
+        build_quietly([carl], encoder, tmp_path)
+    assert encoder.seen == []
+    assert (folder / "A.safetensors").read_bytes() == before
+    again = make_region("A", {**FIRST, "carl": ("GGG", "T")})._replace(missing="N")
+    build_quietly([again], CountingEncoder(), tmp_path)
+    assert read_region(folder / "A.safetensors").header["missing"] == "N"
+
+
+def test_build_brings_the_recorded_policy_up_to_date_when_nothing_else_changes(tmp_path):
+    for policy in ("reference", "N"):
+        folder = build_quietly([make_region("A", FIRST)._replace(missing=policy)], CountingEncoder(), tmp_path).folder
+        assert read_region(folder / "A.safetensors").header["missing"] == policy
+
+
+@pytest.mark.parametrize("policies", [("error", "skip"), ("skip", "error"), ("skip", "skip")])
+def test_build_joins_people_whose_genotypes_no_policy_touched_with_any(tmp_path, policies):
+    for people, policy in zip((FIRST, {"carl": ("GGG", "AAAA")}), policies, strict=True):
+        folder = build_quietly([make_region("A", people)._replace(unphased=policy)], CountingEncoder(), tmp_path).folder
+    stored = read_region(folder / "A.safetensors")
+    assert (stored.samples, stored.header["unphased"]) == (["anna", "ben", "carl"], "skip")
 
 
 @pytest.mark.parametrize("change", [{"start": 99}, {"contig": "21"}, {"reference": "ACGA"}])

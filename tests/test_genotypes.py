@@ -16,6 +16,7 @@ HEADER = """##fileformat=VCFv4.2
 ##INFO=<ID=END,Number=1,Type=Integer,Description="End">
 ##FORMAT=<ID=GT,Number=1,Type=String,Description="Genotype">
 ##FORMAT=<ID=DS,Number=1,Type=Float,Description="Dosage">
+##FORMAT=<ID=PS,Number=1,Type=Integer,Description="Phase set">
 """
 
 
@@ -30,6 +31,15 @@ def write_vcf(path: Path, records: list[str], samples: tuple[str, ...] = ("anna"
     pysam.tabix_compress(str(plain), str(path), force=True)
     pysam.tabix_index(str(path), preset="vcf", force=True)
     plain.unlink()
+    return path
+
+
+def write_bcf(vcf: Path, path: Path) -> Path:
+    """The same records as an indexed BCF."""
+    with pysam.VariantFile(str(vcf)) as source, pysam.VariantFile(str(path), "wb", header=source.header) as target:
+        for record in source:
+            target.write(record)
+    pysam.tabix_index(str(path), preset="bcf", csi=True, force=True)
     return path
 
 
@@ -89,11 +99,7 @@ def test_read_takes_records_that_overlap_the_region_only(vcf):
 
 
 def test_read_is_the_same_from_bcf(vcf, tmp_path):
-    bcf = tmp_path / "small.bcf"
-    with pysam.VariantFile(str(vcf)) as source, pysam.VariantFile(str(bcf), "wb", header=source.header) as target:
-        for record in source:
-            target.write(record)
-    pysam.tabix_index(str(bcf), preset="bcf", csi=True, force=True)
+    bcf = write_bcf(vcf, tmp_path / "small.bcf")
     for a, b in zip(read(vcf, "20", 0, 1000), read(bcf, "20", 0, 1000), strict=True):
         np.testing.assert_array_equal(np.asarray(a, dtype=object), np.asarray(b, dtype=object))
 
@@ -115,6 +121,36 @@ def test_read_keeps_what_it_has_read_when_a_later_site_has_many_alts(tmp_path):
         [[1, 1], [0, 1], [0, 0]],
     ]
     assert found.haploid.T.tolist() == [[False] * 3, [False] * 3, [False, False, True]]
+
+
+def test_read_numbers_phase_sets_where_records_have_them(tmp_path):
+    assert read(write_vcf(tmp_path / "none.vcf.gz", ["5 A C GT 0|1 0|1 0|0"]), "20", 0, 10).phase_sets is None
+    records = ["5 A C GT 0|1 0|1 0|0", "6 A C GT:PS 0|1:6 0|1:5 0|1", "7 A C GT:PS:DS 0|1:6:0 1|0:7:1 0/0:.:0", "8 A C GT 0 0 0"]
+    path = write_vcf(tmp_path / "sets.vcf.gz", records)
+    found = read(path, "20", 0, 10, ["ben", "carl", "anna"])
+    assert found.phase_sets.T.tolist() == [[0, 0, 0], [2, 0, 1], [3, 0, 1], [0, 0, 0]]
+    assert found.alleles[:, :, 2].tolist() == [[1, 0], [0, 0], [0, 1]]
+    again = read(write_bcf(path, tmp_path / "sets.bcf"), "20", 0, 10, ["ben", "carl", "anna"])
+    np.testing.assert_array_equal(again.phase_sets, found.phase_sets)
+
+
+@pytest.mark.parametrize("form", ["vcf.gz", "bcf"])
+def test_genotype_file_knows_contigs_lengths_and_build_of_its_header(tmp_path, monkeypatch, form):
+    more = "##contig=<ID=7,length=70,assembly=b37>\n##contig=<ID=chr20>\n##reference=file:///data/hs37d5.fa\n"
+    monkeypatch.setattr("tests.test_genotypes.HEADER", HEADER + more)
+    path = write_vcf(tmp_path / "small.vcf.gz", ["5 A C GT 0|1 0|1 0|0"])
+    path = path if form == "vcf.gz" else write_bcf(path, tmp_path / "small.bcf")
+    with GenotypeFile(path) as genotypes:
+        assert set(genotypes.contigs) == {"20", "7", "chr20"}
+        assert genotypes.lengths == {"20": 1000, "7": 70}
+        assert genotypes.build_words == ["assembly=b37", "reference=hs37d5.fa"]
+        assert genotypes.read("chr7", 0, 10).positions.tolist() == []
+        assert genotypes.read("20", 0, 10).positions.tolist() == [4]
+
+
+def test_genotype_file_prefers_the_contig_name_that_holds_records(tmp_path, monkeypatch):
+    monkeypatch.setattr("tests.test_genotypes.HEADER", HEADER + "##contig=<ID=chr20>\n")
+    assert read(write_vcf(tmp_path / "renamed.vcf.gz", ["5 A C GT 0|1 0|1 0|0"]), "chr20", 0, 10).positions.tolist() == [4]
 
 
 def test_read_holds_four_bytes_a_sample_and_variant_and_little_more_on_the_way(tmp_path):
@@ -220,6 +256,13 @@ def test_genotype_file_refuses_what_is_no_vcf(vcf, tmp_path):
     shutil.copy(f"{vcf}.tbi", f"{other}.tbi")
     with pytest.raises(ValueError, match="a bgzipped VCF or a BCF with its index is expected, got a file that cannot be opened"):
         GenotypeFile(other)
+
+
+def test_genotype_file_names_the_samples_that_its_header_repeats(tmp_path):
+    path = write_vcf(tmp_path / "twice.vcf.gz", ["5 A C GT 0|1 0|1 0|0 0|0 0|0"], ("anna", "ben", "anna", "carl", "ben"))
+    message = r"every sample is expected once in the header, got 2 of them more often, e\.g\. anna, ben\.\n.*\n  fix: rename"
+    with pytest.raises(ValueError, match=message):
+        GenotypeFile(path)
 
 
 def test_genotype_file_refuses_a_damaged_index(vcf):

@@ -123,7 +123,9 @@ def test_read_haplotypes_equals_bcftools_on_real_people(bcftools, real_dir):
     starts = rng.sample(range(1_000_000, 1_970_000), 12)
     regions = [("20", start, start + rng.randrange(500, 20_000), f"r{start}") for start in starts]
     regions.append(("20", 1_903_600, 1_903_700, "overlap"))
-    for region in read_haplotypes(*files, regions):
+    compared = [region for region in read_haplotypes(*files, regions) if not region.counts["outside_skipped"]]  # see below
+    assert len(compared) >= 10
+    for region in compared:
         for sample in rng.sample(region.samples, 8):
             for h in (0, 1):
                 assert sequence_of(region, sample, h) == run_bcftools(files, "20", region.start, region.end, sample, h)
@@ -131,13 +133,18 @@ def test_read_haplotypes_equals_bcftools_on_real_people(bcftools, real_dir):
 
 @pytest.mark.slow
 def test_read_haplotypes_equals_bcftools_on_random_variants(bcftools, tmp_path):
+    """But for records that reach into the region from before it: there alone versions of bcftools differ.
+
+    1.16, whose output the golden file holds and this room follows, leaves such a record out; others treat it in ways of
+    their own. Which version is installed is not for this test to say.
+    """
     rng = random.Random(1)
     compared = 0
     for _ in range(100):
         reference = "".join(rng.choice("ACGT") for _ in range(60))
-        variants = random_variants(rng, reference)
-        files = write_files(tmp_path, reference, [*variants, Variant(59, reference[-1], (), ("0|0", "0|0"))])
         start, end = rng.randrange(20), rng.randrange(40, 60)
+        variants = [v for v in random_variants(rng, reference) if not v.position < start < (v.end or v.position + len(v.ref))]
+        files = write_files(tmp_path, reference, [*variants, Variant(59, reference[-1], (), ("0|0", "0|0"))])
         region = read_one(files, start, end, missing="reference")
         for sample in SAMPLES:
             for h in (0, 1):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from brainmt_align.data.haplotypes import read_haplotypes
+from brainmt_align.data.haplotypes import describe_counts, read_haplotypes
 from tests.haplotype_files import SAMPLES, Variant, read_one, sequence_of, write_files
 
 REFERENCE = "ACGTACGTAGGCCTTAACGATCGATTTACG"
@@ -118,8 +118,14 @@ def test_read_haplotypes_exchanges_chr_and_logs_it(tmp_path, caplog):
 @pytest.mark.parametrize(
     ("refs", "message"),
     [
-        ("AGC", r"at 2 of 3 variants; the first is 1:6, REF G, FASTA C(.|\n)*fix: give the FASTA of the genome build"),
-        ("ACC", r"at 1 of 3 variants; the first is 1:7, REF C, FASTA G(.|\n)*fix: repair these records"),
+        (
+            "AGC",
+            r"at 2 of 3 variants: 1:6 \(REF G, FASTA C\), 1:7 \(REF C, FASTA G\)(.|\n)*fix: give the FASTA of the genome build",
+        ),
+        (
+            "ACC",
+            r"at 1 of 3 variants: 1:7 \(REF C, FASTA G\)(.|\n)*fix: make sure that .* build .*; if it is, repair these records",
+        ),
     ],
 )
 def test_read_haplotypes_refuses_refs_that_differ_from_the_fasta(tmp_path, refs, message):
@@ -151,6 +157,50 @@ def test_read_haplotypes_lists_all_faults_of_a_region_together(tmp_path):
         assert line in str(caught.value)
 
 
+def test_read_haplotypes_takes_calls_of_another_phase_set_for_unphased(tmp_path):
+    calls = (("0|1:5", "0|1:5"), ("1|0:5", "1|0:7"), ("0|1:9", "1|1:9"), ("0/1:.", "0|0:."))
+    variants = [Variant(4 + i, ref, ("T",), calls[i]) for i, ref in enumerate("ACGG")]
+    reference = REFERENCE.replace("ACGTACGT", "ACGTACGG")
+    files = write_files(tmp_path, reference, variants)
+    what = r"2 of 8 genotypes are of another phase set \(FORMAT/PS\) .*; the first is 0\|1 of anna at 1:7\n(.|\n)*fix: .*join the"
+    with pytest.raises(ValueError, match=what):
+        read_one(files, 2, 10)
+    skipped = read_one(files, 2, 10, unphased="skip")
+    assert [sequence_of(skipped, "anna", h) for h in (0, 1)] == ["GTATGGAG", "GTTCGGAG"]
+    assert [sequence_of(skipped, "ben", h) for h in (0, 1)] == ["GTACTGAG", "GTTCTGAG"]
+    assert skipped.counts["unphased"] == 3
+    assert sequence_of(read_one(files, 2, 10, unphased="as_written"), "anna", 1) == "GTTCTTAG"
+
+
+def test_read_haplotypes_does_not_ask_for_the_phase_set_of_records_from_before_the_region(tmp_path):
+    variants = [Variant(3, "TAC", ("T",), ("0|1:4", "0|0:.")), Variant(6, "G", ("T",), ("1|0:7", "0|0:."))]
+    region = read_one(write_files(tmp_path, REFERENCE, variants), 5, 8)
+    assert sequence_of(region, "anna", 0) == "CTT"
+    assert (region.counts["unphased"], region.counts["outside_skipped"]) == (0, 1)
+
+
+def test_describe_counts_names_what_is_left_out_and_only_that(tmp_path):
+    variants = [
+        Variant(2, "GTAC", ("G",), ("1|1", "0|1")),
+        Variant(7, "T", ("<INS>",), ("1|0", "0|0")),
+        Variant(8, "AGG", ("A",), ("1|0", "0|0")),
+        Variant(9, "G", ("C",), ("1|0", "0|0")),
+    ]
+    files = write_files(tmp_path, REFERENCE, variants)
+    assert describe_counts(read_one(files, 4, 20).counts) == (
+        "ALT alleles left out, as bcftools consensus does: 3 of records that begin before their region, even where they reach "
+        "into it; 1 symbolic; 1 overlapping one before them."
+    )
+    assert describe_counts(read_one(files, 12, 20).counts) is None
+
+
+def test_read_haplotypes_says_what_made_a_region(tmp_path):
+    files = write_files(tmp_path, "NNNN" + REFERENCE[4:], [Variant(5, "C", ("T",), ("1|0", "0|0"))])
+    (region,) = read_haplotypes(*files, [("1", 0, 8, "A")], unphased="skip", missing="N", window=6)
+    assert (region.unphased, region.missing, region.window) == ("skip", "N", 6)
+    assert region.counts["unknown_bases"] == 3
+
+
 def test_read_haplotypes_refuses_unknown_policies():
     with pytest.raises(ValueError, match="unphased must be one of error, as_written, skip, got 'ignore'"):
         read_haplotypes("a", "b", [], unphased="ignore")
@@ -170,7 +220,7 @@ def test_read_haplotypes_checks_everything_but_genotypes_at_the_call(files):
     bed.write_text("# mine\n1\t2\t3\n1\t25\t31\n")
     with pytest.raises(ValueError, match=r"  - line 3: 1:25-31 runs over the contig's end(.|\n)*  file: .*genes\.bed"):
         read_haplotypes(*files, bed)
-    with pytest.raises(ValueError, match=r"Contig 2 is not in the file; known are: 1.\n  file: .*reference.fa"):
+    with pytest.raises(ValueError, match=r"  - contig 2 \(regions: A\) is not in the FASTA\n(.|\n)*  file: .*reference.fa"):
         read_haplotypes(*files, [("2", 2, 3, "A")])
     with pytest.raises(FileNotFoundError, match=r"a FASTA is expected, got no such file(.|\n)*fix: set data.reference"):
         read_haplotypes(files.genotypes, files.reference.with_name("absent.fa"), [("1", 2, 3, "A")])

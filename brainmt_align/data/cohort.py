@@ -15,6 +15,13 @@ SHOWN = 10  # ids that a line of the complaint shows
 RUN_COLUMNS = ["subject_id", "run_id", "bold_path", "mask_path"]
 
 
+class Genomes(NamedTuple):
+    """Sample ids as the genotype file writes them, in the order of their people, and who was left out."""
+
+    samples: list[str]
+    notes: list[str]
+
+
 class Cohort(NamedTuple):
     """People who have everything, and their scans; both sorted by subject_id, rows numbered from 0."""
 
@@ -103,6 +110,43 @@ def read_scans(
     return scans.sort_values(["subject_id", "run_id"], ignore_index=True)
 
 
+def read_genomes(
+    *,
+    genotypes: str | Path,
+    pairs: str | Path | None = None,
+    id_map: str | Path | None = None,
+    unmatched: str = "error",
+) -> Genomes:
+    """The genomes that `read_cohort` would give when everybody had a scan: of the people in `pairs`, else all of the file.
+
+    Args:
+        genotypes: file with the genomes, such as a VCF.
+        pairs: table with participant_id and sample_id.
+        id_map: refused beside `pairs`, as for a cohort; alone it takes nobody's genome away.
+        unmatched: "error", or "drop" people of `pairs` whose genome is absent and say so in the notes.
+
+    Raises:
+        FileNotFoundError: a table that is not there.
+        ValueError: arguments that contradict each other, or the list of all faults: ids, people without a genome.
+    """
+    tables = {name: path and read_table(path, check_ids=False) for name, path in (("pairs", pairs), ("id_map", id_map))}
+    _check_tables(participants=None, **tables, unmatched=unmatched)
+    samples = list_samples(genotypes)
+    if tables["pairs"] is None:
+        return Genomes(samples, [])
+    faults: list[str] = []
+    genomes = _genomes(samples, faults)
+    sample_of = _match_genomes(**tables, known=set(), faults=faults)
+    having = {subject for subject, sample in sample_of.items() if sample in genomes}
+    gaps = _find_gaps(sample_of, {"genome": having}, []) if having else []
+    faults += gaps if unmatched == "error" else []
+    if not having:
+        faults.append(_describe_empty_join({"genome": set(genomes)}, tables["pairs"], sample_of))
+    if faults:
+        raise ValueError(_complaint(faults, paired=True))
+    return Genomes([genomes[sample_of[subject]] for subject in sorted(having)], [f"Left out: {gap}" for gap in gaps])
+
+
 def build_cohort(
     *,
     genotype_samples: Sequence[str],
@@ -136,8 +180,7 @@ def build_cohort(
     faults: list[str] = []
     scans = _clean_runs(_runs_of_pairs(pairs, root) if _names_scans(pairs) else runs, mask, faults)
     rows = None if participants is None else _clean_participants(participants, faults)
-    genomes = dict(zip(_ids(genotype_samples, "genotypes", faults), genotype_samples, strict=True))
-    genomes.pop(None, None)
+    genomes = _genomes(genotype_samples, faults)
 
     sides = {"scan": set(scans["subject_id"])} | ({} if rows is None else {"row in participants": set(rows["subject_id"])})
     sample_of = _match_genomes(pairs, id_map, set().union(*sides.values()), faults)
@@ -161,6 +204,15 @@ def build_cohort(
 
 
 def _check_arguments(runs, participants, pairs, id_map, unmatched: str) -> None:
+    _check_tables(participants, pairs, id_map, unmatched)
+    if runs is None and not _names_scans(pairs):
+        raise ValueError(
+            "Cohort: expected a folder of scans, or a pair table with bold_path; got neither.\n"
+            "  where: data.bold, data.pairs\n  fix: set data.bold, or add the column."
+        )
+
+
+def _check_tables(participants, pairs, id_map, unmatched: str) -> None:
     if unmatched not in ("error", "drop"):
         raise ValueError(f"Cohort: unmatched must be 'error' or 'drop', got {unmatched!r}.\n  fix: set data.unmatched to one.")
     for name, table, columns in (
@@ -185,11 +237,6 @@ def _check_arguments(runs, participants, pairs, id_map, unmatched: str) -> None:
             "Cohort: either pairs or id_map names the genomes, got both.\n"
             "  where: data.pairs, data.id_map\n  fix: set one of them to null."
         )
-    if runs is None and not _names_scans(pairs):
-        raise ValueError(
-            "Cohort: expected a folder of scans, or a pair table with bold_path; got neither.\n"
-            "  where: data.bold, data.pairs\n  fix: set data.bold, or add the column."
-        )
 
 
 def _names_scans(pairs: pd.DataFrame | None) -> bool:
@@ -201,6 +248,13 @@ def _ids(values: Iterable, table: str, faults: list[str], several_rows: bool = F
     ids, found = clean_ids(values)
     faults += [f"{table}: {fault}" for fault in found if not (several_rows and "duplicated" in fault)]
     return ids
+
+
+def _genomes(samples: Sequence[str], faults: list[str]) -> dict[str, str]:
+    """Clean id → id as the genotype file writes it."""
+    genomes = dict(zip(_ids(samples, "genotypes", faults), samples, strict=True))
+    genomes.pop(None, None)
+    return genomes
 
 
 def _runs_of_pairs(pairs: pd.DataFrame, root: str | Path | None) -> pd.DataFrame:

@@ -16,11 +16,14 @@ from safetensors.numpy import save_file
 
 from brainmt_align.atomic import write_atomically
 
-FORMAT = "brainmt-align dna store 2"
+FORMAT = "brainmt-align dna store 3"
 SUFFIX = ".safetensors"
 TENSORS = ("embeddings", "sha256", "reference", "index")
 LONGEST_STEM = 180
 HASH_LETTERS = 32
+POLICIES = ("unphased", "missing")
+NO_EFFECT = "error"  # a policy under which genotypes that it would decide on do not come through
+SOURCE_FACTS = (*POLICIES, "region_window")
 
 
 class StoredRegion(NamedTuple):
@@ -80,6 +83,38 @@ def write_region(path: Path, stored: StoredRegion) -> None:
     metadata = {**stored.header, "format": FORMAT, "samples": json.dumps(stored.samples)}
     metadata["content_sha256"] = _content_hash(tensors, metadata)
     write_atomically(path, lambda partial: save_file(tensors, partial, metadata))
+
+
+def check_settings(old: dict[str, str], new: dict[str, str], path: Path) -> None:
+    """A file is only added to with what its own encoder and settings make.
+
+    Raises:
+        ValueError: another encoder, pooling or strands.
+    """
+    different = [key for key in ("fingerprint", "pooling", "strands") if old[key] != new[key]]
+    if different:
+        raise ValueError(
+            f"DNA store: a file of {', '.join(f'{key} {new[key]}' for key in different)} is expected, "
+            f"got {', '.join(f'{key} {old[key]}' for key in different)}.\n"
+            f"  file: {path}\n  fix: move the file away, or set stores.dna to another folder."
+        )
+
+
+def join_policies(old: dict[str, str], new: dict[str, str], staying: int, path: Path) -> None:
+    """Set in `new` the policies of a file that keeps `staying` people of `old`; two that may differ in effect are refused.
+
+    Raises:
+        ValueError: two policies other than "error".
+    """
+    for key in POLICIES:
+        if new[key] == NO_EFFECT:
+            new[key] = old[key]
+        elif old[key] not in (new[key], NO_EFFECT):
+            raise ValueError(
+                f"DNA store: genotypes taken with {key}={new[key]} are expected in region {new['name']}, got {staying} people "
+                f"who stay in the file with {key}={old[key]}.\n"
+                f"  file: {path}\n  fix: name these people again, set data.{key}={old[key]}, or set stores.dna to another folder."
+            )
 
 
 def _content_hash(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> str:

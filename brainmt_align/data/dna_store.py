@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -17,7 +18,17 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from brainmt_align.data.dna_region_file import SUFFIX, StoredRegion, read_region, region_path, shown_name, write_region
+from brainmt_align.data.dna_region_file import (
+    SOURCE_FACTS,
+    SUFFIX,
+    StoredRegion,
+    check_settings,
+    join_policies,
+    read_region,
+    region_path,
+    shown_name,
+    write_region,
+)
 from brainmt_align.data.haplotypes import RegionHaplotypes
 from brainmt_align.data.regions import list_faults
 
@@ -40,7 +51,10 @@ class FrozenEncoder(Protocol):
 
 
 class StoreSummary(NamedTuple):
-    """What `build` did: bases are those of the embedded sequences, one strand; seconds include reading the haplotypes."""
+    """What `build` did: bases are those of the embedded sequences, one strand; seconds include reading the haplotypes.
+
+    counts: those of `RegionHaplotypes`, summed over the regions of this call.
+    """
 
     folder: Path
     regions: int
@@ -48,6 +62,7 @@ class StoreSummary(NamedTuple):
     sequences_reused: int
     bases: int
     seconds: float
+    counts: dict[str, int]
 
 
 def build(
@@ -64,6 +79,8 @@ def build(
     The people of a call are added to those of earlier calls; those named again are brought up to date. A region whose coordinates
     or reference sequence have changed keeps its embeddings, but only the people of this call. A file that is damaged or of
     another format is renamed to `<name>.damaged`, with a warning, and its region embedded anew, for the people of this call.
+    A file tells how its people's unphased and missing genotypes were taken, and holds people of one policy only; those who came
+    in under "error" had none of either, so they go with any.
 
     Args:
         haplotypes: regions as `haplotypes.read_haplotypes` yields them; one is in memory at a time.
@@ -75,24 +92,26 @@ def build(
 
     Raises:
         ValueError: a sequence longer than the encoder reads, a region name twice, embeddings that are not finite or of another
-            shape, a file of another encoder in the store.
+            shape, a file of another encoder in the store, people of another policy beside those of this call.
     """
     began = time.perf_counter()
     target = Path(folder) / f"{encoder.fingerprint[:12]}_{pooling}_{strands}"
     target.mkdir(parents=True, exist_ok=True)
     names: set[str] = set()
+    counts: Counter[str] = Counter()
     embedded = reused = bases = 0
     with tqdm(desc="DNA embeddings", unit="sequence", disable=not progress) as bar:
         for region in haplotypes:
             if region.name in names:
                 raise ValueError(f"DNA store: every region needs a name of its own, got {region.name} twice.\n  fix: rename one.")
             names.add(region.name)
+            counts.update(region.counts)
             bar.set_postfix_str(region.name)
             new = _update_region(region_path(target, region.name), region, encoder, pooling, strands, bar)
             embedded += len(new)
             reused += len({*region.sequences, region.reference}) - len(new)
             bases += sum(map(len, new))
-    return StoreSummary(target, len(names), embedded, reused, bases, time.perf_counter() - began)
+    return StoreSummary(target, len(names), embedded, reused, bases, time.perf_counter() - began, dict(counts))
 
 
 class DNAStore:
@@ -236,7 +255,10 @@ def _update_region(
     header = _header(region, encoder, pooling, strands)
     old = _read_or_set_aside(path)
     if old is not None:
-        _check_settings(old.header, header, path)
+        check_settings(old.header, header, path)
+    same_place = old is not None and all(old.header[key] == header[key] for key in ("contig", "start", "end", "reference_sha256"))
+    if same_place and (staying := set(old.samples).difference(region.samples)):
+        join_policies(old.header, header, len(staying), path)
     row_of = {} if old is None else {digest.tobytes(): row for row, digest in enumerate(old.hashes)}
     wanted = {_hash(sequence): sequence for sequence in [*region.sequences, region.reference]}
     new = {digest: sequence for digest, sequence in wanted.items() if digest not in row_of}
@@ -246,11 +268,11 @@ def _update_region(
 
     row_of_sequence = np.array([row_of[_hash(sequence)] for sequence in region.sequences], dtype=np.int32)
     people = dict(zip(region.samples, row_of_sequence[region.index], strict=True))
-    same_place = old is not None and all(old.header[key] == header[key] for key in ("contig", "start", "end", "reference_sha256"))
     if same_place:
         people = dict(zip(old.samples, old.index, strict=True)) | people
     index = np.array(list(people.values()), dtype=np.int32).reshape(len(people), 2)
-    if same_place and not new and list(people) == old.samples and np.array_equal(index, old.index):
+    unchanged = same_place and not new and all(old.header[key] == header[key] for key in SOURCE_FACTS)
+    if unchanged and list(people) == old.samples and np.array_equal(index, old.index):
         return []
     if old is not None:
         vectors = np.concatenate([old.vectors, vectors])
@@ -275,6 +297,9 @@ def _header(region: RegionHaplotypes, encoder: FrozenEncoder, pooling: str, stra
         "pooling": pooling,
         "strands": strands,
         "counts": json.dumps(region.counts),
+        "unphased": region.unphased,
+        "missing": region.missing,
+        "region_window": "" if region.window is None else str(region.window),
     }
 
 
@@ -319,17 +344,6 @@ def _read_or_set_aside(path: Path) -> StoredRegion | None:
             aside,
         )
         return None
-
-
-def _check_settings(old: dict[str, str], new: dict[str, str], path: Path) -> None:
-    """A file is only added to with what its own encoder and settings make."""
-    different = [key for key in ("fingerprint", "pooling", "strands") if old[key] != new[key]]
-    if different:
-        raise ValueError(
-            f"DNA store: a file of {', '.join(f'{key} {new[key]}' for key in different)} is expected, "
-            f"got {', '.join(f'{key} {old[key]}' for key in different)}.\n"
-            f"  file: {path}\n  fix: move the file away, or set stores.dna to another folder."
-        )
 
 
 def _hash(sequence: str) -> bytes:

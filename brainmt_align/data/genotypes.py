@@ -2,23 +2,26 @@
 
 Positions are 0-based half-open, as in BED and pysam; messages show 1-based positions, as a VCF writes them.
 Memory is that of one region: 4 bytes a sample and variant, two alleles and two flags (6 where a site has more than 127 ALT
-alleles).
+alleles, 4 more where a record has FORMAT/PS).
 """
 
 import contextlib
+import gzip
 import logging
 import shlex
+import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pysam
 
+from brainmt_align.data.genotype_records import Record, parse_record
+
 logger = logging.getLogger(__name__)
 
-MISSING = -1
 SUFFIXES = (".vcf", ".vcf.gz", ".vcf.bgz", ".bcf")
 
 
@@ -36,6 +39,8 @@ class Alleles(NamedTuple):
         phased: (samples, variants) bool: `|` between the alleles; a haploid call counts as phased.
         haploid: (samples, variants) bool: the file holds a single allele.
         samples: the sample ids of the first axis.
+        phase_sets: (samples, variants) int32, FORMAT/PS numbered in the order of the file's spellings, 0 where a call has none;
+            None where no record of the region has PS: then `|` holds from record to record.
     """
 
     positions: np.ndarray
@@ -47,15 +52,7 @@ class Alleles(NamedTuple):
     phased: np.ndarray
     haploid: np.ndarray
     samples: list[str]
-
-
-class Call(NamedTuple):
-    """One parsed genotype."""
-
-    first: int
-    second: int
-    phased: bool
-    haploid: bool
+    phase_sets: np.ndarray | None = None
 
 
 class GenotypeFile:
@@ -64,7 +61,9 @@ class GenotypeFile:
     Attributes:
         path: the file.
         samples: the chosen sample ids, in the order of the request (of the file, without a request).
-        contigs: names of the contigs that hold records (VCF) or that the header declares (BCF).
+        contigs: names of the contigs that hold records (by the index), then those that the header alone declares.
+        lengths: contig → bases, where the header says them.
+        build_words: what the header says of its build: `assembly=` of its contigs and the file name of `##reference`.
     """
 
     def __init__(self, path: str | Path, samples: Sequence[str] | None = None):
@@ -72,7 +71,8 @@ class GenotypeFile:
 
         Raises:
             FileNotFoundError: no such file, or no index beside it.
-            ValueError: not a VCF or BCF, no genotypes in it; sample ids that are none, not text, not in the file, or twice.
+            ValueError: not a VCF or BCF, no genotypes in it, a sample twice in its header; sample ids that are none, not text,
+                not in the file, or twice.
         """
         self.path = Path(path)
         self._variants = _open(self.path)
@@ -91,8 +91,12 @@ class GenotypeFile:
         self._in_file_order = [name for name in known if name in chosen]
         row = {name: i for i, name in enumerate(self._in_file_order)}
         self._rows = np.array([row[name] for name in self.samples], dtype=np.intp)
-        indexed = list(self._variants.index.keys()) if self._variants.is_vcf else []
-        self.contigs = indexed or list(self._variants.header.contigs)
+        self._indexed = list(self._variants.index.keys())
+        declared = self._variants.header.contigs
+        self.contigs = list(dict.fromkeys([*self._indexed, *declared]))
+        self.lengths = {name: contig.length for name, contig in declared.items() if contig.length}
+        self.build_words = _build_words(self._variants.header)
+        self._phase_sets = {".": 0}
 
     def __enter__(self) -> "GenotypeFile":
         return self
@@ -100,6 +104,14 @@ class GenotypeFile:
     def __exit__(self, *exception) -> None:
         with contextlib.suppress(OSError):  # a damaged file complains again when it is closed
             self._variants.close()
+
+    def find_contig(self, contig: str) -> str | None:
+        """The name under which this file holds a contig, None where it does not.
+
+        A name that the header alone declares counts only where no indexed one fits: after a half-done renaming the records are
+        under the other.
+        """
+        return find_contig(contig, self._indexed, self.path) or find_contig(contig, self.contigs, self.path)
 
     def read(self, contig: str, start: int, end: int) -> Alleles:
         """All records that overlap a region, also those that begin before it or run over its end.
@@ -112,13 +124,13 @@ class GenotypeFile:
         Raises:
             ValueError: unknown contig, a record without GT, a ploidy other than 1 or 2, a damaged file.
         """
-        name = match_contig(contig, self.contigs, self.path)
-        records: list[_Record] = []
-        columns = _Columns(bytearray(), bytearray(), bytearray())
+        name = self.find_contig(contig) or match_contig(contig, self.contigs, self.path)
+        records: list[Record] = []
+        columns = _Columns(bytearray(), bytearray(), bytearray(), bytearray())
         kind = np.int8
         try:
             for record in self._variants.fetch(name, start, end):
-                variant, calls = _parse_record(record, self._in_file_order, self.path)
+                variant, calls, phase_sets = parse_record(record, self._in_file_order, self.path)
                 if len(variant.alts) > np.iinfo(np.int8).max and kind is np.int8:
                     kind, wider = np.int16, np.frombuffer(columns.alleles, np.int8).astype(np.int16)
                     columns = columns._replace(alleles=bytearray(wider.tobytes()))
@@ -126,6 +138,8 @@ class GenotypeFile:
                 columns.alleles.extend(calls.alleles[self._rows].astype(kind).tobytes())
                 columns.phased.extend(calls.phased[self._rows].tobytes())
                 columns.haploid.extend(calls.haploid[self._rows].tobytes())
+                if phase_sets is not None or columns.phase_sets:
+                    self._add_phase_sets(columns.phase_sets, phase_sets, len(records))
         except OSError as error:
             raise ValueError(
                 f"Genotypes: {contig}:{start + 1}-{end} cannot be read to its end ({error}); the file is damaged.\n"
@@ -142,7 +156,16 @@ class GenotypeFile:
             phased=np.frombuffer(columns.phased, bool).reshape(shape).T,
             haploid=np.frombuffer(columns.haploid, bool).reshape(shape).T,
             samples=self.samples,
+            phase_sets=np.frombuffer(columns.phase_sets, np.int32).reshape(shape).T if columns.phase_sets else None,
         )
+
+    def _add_phase_sets(self, column: bytearray, spellings: list[str] | None, num_records: int) -> None:
+        """Bring the numbers of phase sets up to `num_records`; 0 stands for every call of a record without PS."""
+        if spellings is None:
+            spellings = ["."] * len(self.samples)
+        numbers = np.array([self._phase_sets.setdefault(s, len(self._phase_sets)) for s in spellings], dtype=np.int32)
+        column.extend(bytes(numbers.nbytes * (num_records - 1) - len(column)))
+        column.extend(numbers[self._rows].tobytes())
 
 
 def list_samples(path: str | Path) -> list[str]:
@@ -156,27 +179,40 @@ def list_samples(path: str | Path) -> list[str]:
         return genotypes.samples
 
 
-def match_contig(contig: str, known: Iterable[str], path: Path) -> str:
-    """The name under which a file holds a contig.
+def find_contig(contig: str, known: Container[str], path: Path) -> str | None:
+    """The name under which a file holds a contig, None where it holds it under neither.
 
     `20` finds `chr20` and the other way round, but only where the exact name is absent; the exchange is logged.
     `MT` and `chrM` are never exchanged: on GRCh37 they are two different sequences.
+    """
+    if contig in known:
+        return contig
+    other = contig.removeprefix("chr") if contig.startswith("chr") else f"chr{contig}"
+    if other not in known:
+        return None
+    logger.info("Contig %s is read as %s of %s.", contig, other, path)
+    return other
+
+
+def match_contig(contig: str, known: Iterable[str], path: Path) -> str:
+    """`find_contig`, where a contig that is absent is an error.
 
     Raises:
         ValueError: the file holds the contig under neither name.
     """
     known = list(known)
-    if contig in known:
-        return contig
-    other = contig.removeprefix("chr") if contig.startswith("chr") else f"chr{contig}"
-    if other in known:
-        logger.info("Contig %s is read as %s of %s.", contig, other, path)
-        return other
-    shown = ", ".join(known[:5]) + (f" … ({len(known)} in all)" if len(known) > 5 else "")
-    raise ValueError(
-        f"Contig {contig} is not in the file; known are: {shown or 'none'}.\n"
-        f"  file: {path}\n  fix: name the contig as the file does, or give the file of this chromosome and build."
-    )
+    found = find_contig(contig, known, path)
+    if found is None:
+        raise ValueError(
+            f"Contig {contig} is not in the file; known are: {show_contigs(known)}.\n"
+            f"  file: {path}\n  fix: name the contig as the file does, or give the file of this chromosome and build."
+        )
+    return found
+
+
+def show_contigs(known: Sequence[str]) -> str:
+    """The first few names of contigs for a message."""
+    return (", ".join(known[:5]) + (f" … ({len(known)} in all)" if len(known) > 5 else "")) or "none"
 
 
 def _open(path: Path) -> pysam.VariantFile:
@@ -206,12 +242,37 @@ def _open(path: Path) -> pysam.VariantFile:
         if variants.index is None:
             raise OSError("its index cannot be loaded")
     except (OSError, ValueError, NotImplementedError) as error:
+        if repeated := _repeated_samples(path):
+            raise ValueError(
+                f"Genotypes: every sample is expected once in the header, got {len(repeated)} of them more often, "
+                f"e.g. {', '.join(repeated[:3])}.\n"
+                f"  file: {path}\n  fix: rename or drop the repeated columns, e.g. `bcftools reheader --samples names.txt`."
+            ) from error
         raise ValueError(
             f"Genotypes: a bgzipped VCF or a BCF with its index is expected, got a file that cannot be opened ({error}).\n"
             f"  file: {path}\n  fix: copy it again if it was cut short; gzipped without blocks: "
             f"gzip -dc {quoted} | bgzip > fixed.vcf.gz && tabix -p vcf fixed.vcf.gz"
         ) from error
     return variants
+
+
+def _repeated_samples(path: Path) -> list[str]:
+    """Samples that the #CHROM line names more than once, of a VCF or BCF: htslib refuses such a file without saying why."""
+    try:
+        with gzip.open(path, "rb") as file:  # bgzip is gzip, and a BCF holds its header as text
+            line = next((line for line in file if line.startswith(b"#CHROM\t")), b"")
+    except (OSError, EOFError, zlib.error):
+        return []
+    names = line.rstrip(b"\r\n\0").decode(errors="replace").split("\t")[9:]
+    return [name for name, times in Counter(names).items() if times > 1]
+
+
+def _build_words(header: pysam.VariantHeader) -> list[str]:
+    """`assembly=…` and `reference=…` of a header, each once; of a path only the file's name."""
+    declared = [dict(contig.header_record or {}) for contig in header.contigs.values()]
+    words = [f"assembly={contig['assembly']}" for contig in declared if "assembly" in contig]
+    words += [f"reference={record.value.rsplit('/', 1)[-1]}" for record in header.records if record.key == "reference"]
+    return list(dict.fromkeys(words))
 
 
 def _check_samples(samples: list[str], known: list[str], path: Path) -> None:
@@ -243,99 +304,13 @@ def _check_samples(samples: list[str], known: list[str], path: Path) -> None:
         )
 
 
-class _Calls(NamedTuple):
-    """The genotypes of one record: (samples, 2) alleles, (samples,) flags, in the file's order of the chosen samples."""
-
-    alleles: np.ndarray
-    phased: np.ndarray
-    haploid: np.ndarray
-
-
 class _Columns(NamedTuple):
-    """The genotypes of the records so far, one record behind the other: bytes that grow in place, so they are held once."""
+    """The genotypes of the records so far, one record behind the other: bytes that grow in place, so they are held once.
+
+    `phase_sets` stays empty until a record has PS.
+    """
 
     alleles: bytearray
     phased: bytearray
     haploid: bytearray
-
-
-class _Record(NamedTuple):
-    """One variant without its genotypes."""
-
-    position: int
-    stop: int
-    id: str
-    ref: str
-    alts: tuple[str, ...]
-
-
-class _Parsed(NamedTuple):
-    """One line of the file."""
-
-    variant: _Record
-    calls: _Calls
-
-
-def _parse_record(record: pysam.VariantRecord, names: list[str], path: Path) -> _Parsed:
-    """Genotypes from the record's text: a hundred times faster than asking for them sample by sample."""
-    columns = str(record).rstrip("\n").split("\t", 9)
-    keys = columns[8].split(":") if len(columns) > 9 else []
-    if "GT" not in keys:
-        raise ValueError(
-            f"Genotypes: FORMAT with GT is expected at {record.chrom}:{record.pos}, got {':'.join(keys) or 'none'}.\n"
-            f"  file: {path}\n  fix: call genotypes from the likelihoods or dosages, or drop such records."
-        )
-    calls = _parse_plain(columns[9], len(names)) if keys == ["GT"] else None
-    if calls is None:
-        calls = _parse_any(columns[9].split("\t"), keys.index("GT"), f"{record.chrom}:{record.pos}", names, path)
-    alts = () if columns[4] == "." else tuple(columns[4].upper().split(","))
-    if calls.alleles.max() > len(alts):
-        raise ValueError(
-            f"Genotypes: allele numbers up to {len(alts)} are expected at {record.chrom}:{record.pos}, "
-            f"which has {len(alts)} ALT alleles, got {calls.alleles.max()}.\n"
-            f"  file: {path}\n  fix: repair the record; a tool has dropped ALT alleles without renumbering GT."
-        )
-    return _Parsed(_Record(record.start, record.stop, columns[2], columns[3].upper(), alts), calls)
-
-
-def _parse_plain(text: str, num_samples: int) -> _Calls | None:
-    """Diploid one-digit calls and nothing else (`0|1<tab>1|0…`) all at once; None where any call is of another form."""
-    if len(text) != 4 * num_samples - 1:
-        return None
-    letters = np.frombuffer((text + "\t").encode(), dtype=np.uint8).reshape(num_samples, 4)
-    digits = letters[:, [0, 2]]
-    missing = digits == ord(".")
-    phased = letters[:, 1] == ord("|")
-    regular = (phased | (letters[:, 1] == ord("/"))) & (letters[:, 3] == ord("\t"))
-    if not (regular.all() and (missing | ((digits >= ord("0")) & (digits <= ord("9")))).all()):
-        return None
-    alleles = np.where(missing, MISSING, digits.astype(np.int8) - ord("0")).astype(np.int8)
-    return _Calls(alleles, phased, np.zeros(num_samples, dtype=bool))
-
-
-def _parse_any(cells: list[str], column: int, where: str, names: list[str], path: Path) -> _Calls:
-    """Calls of any form; each distinct spelling is parsed once."""
-    spellings = [cell.split(":", column + 1)[column] for cell in cells]
-    known = {spelling: _parse_call(spelling) for spelling in set(spellings)}
-    odd = [(name, spelling) for name, spelling in zip(names, spellings, strict=True) if known[spelling] is None]
-    if odd:
-        raise ValueError(
-            f"Genotypes: ploidy 1 or 2 is expected at {where}, got {len(odd)} other calls, e.g. {odd[0][1]} of {odd[0][0]}.\n"
-            f"  file: {path}\n  fix: split or drop such calls, e.g. `bcftools +fixploidy`."
-        )
-    calls = [known[spelling] for spelling in spellings]
-    return _Calls(
-        np.array([(c.first, c.second) for c in calls], dtype=np.int16),
-        np.array([c.phased for c in calls], dtype=bool),
-        np.array([c.haploid for c in calls], dtype=bool),
-    )
-
-
-def _parse_call(spelling: str) -> Call | None:
-    """`0|1`, `1/.`, `1`, `.` → a call; None for any other ploidy. VCF 4.4 may write the phase before the first allele too."""
-    parts = spelling.lstrip("|/").replace("|", "/").split("/")
-    if not all(part == "." or part.isdecimal() for part in parts) or len(parts) > 2:
-        return None
-    numbers = [MISSING if part == "." else int(part) for part in parts]
-    haploid = len(numbers) == 1
-    return Call(numbers[0], numbers[-1], haploid or "|" in spelling.lstrip("|/"), haploid)
+    phase_sets: bytearray

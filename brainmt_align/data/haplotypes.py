@@ -16,21 +16,17 @@ reference.
 Sequences are upper case and always of the plus strand; `strand` is carried along for whoever reads the gene in its own direction.
 """
 
-import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pysam
 
-from brainmt_align.data.genotypes import MISSING, Alleles, GenotypeFile, match_contig
-from brainmt_align.data.regions import Region, list_faults, read_regions
-
-UNPHASED_POLICIES = ("error", "as_written", "skip")
-MISSING_POLICIES = ("error", "reference", "N")
-BASES = frozenset("ACGTRYSWKMBDHVN")  # IUPAC
-SYMBOLS = frozenset("<>[]*.")  # an ALT that holds one of them is symbolic: it has no bases of its own
+from brainmt_align.data.genotype_checks import SYMBOLS, check_policies, check_region, find_unphased
+from brainmt_align.data.genotype_records import MISSING
+from brainmt_align.data.genotypes import Alleles
+from brainmt_align.data.haplotype_sources import HaplotypeSources
+from brainmt_align.data.regions import Region
 
 
 class RegionHaplotypes(NamedTuple):
@@ -43,7 +39,9 @@ class RegionHaplotypes(NamedTuple):
         index: (samples, 2) int32 into `sequences`.
         reference: the region's reference sequence, upper case, plus strand.
         counts: `variants` records that overlap the region; `unphased` heterozygous and `missing` genotypes (people × records);
-            `alts_applied`, `overlapping_skipped`, `symbolic_skipped`, `outside_skipped` ALT alleles (haplotypes × records).
+            `alts_applied`, `overlapping_skipped`, `symbolic_skipped`, `outside_skipped` ALT alleles (haplotypes × records);
+            `unknown_bases` N of the reference.
+        unphased, missing, window: the settings that made them.
     """
 
     name: str
@@ -56,6 +54,9 @@ class RegionHaplotypes(NamedTuple):
     index: np.ndarray
     reference: str
     counts: dict[str, int]
+    unphased: str = "error"
+    missing: str = "error"
+    window: int | None = None
 
 
 class _Edit(NamedTuple):
@@ -78,7 +79,8 @@ def read_haplotypes(
 ) -> Iterator[RegionHaplotypes]:
     """The distinct haplotype sequences of each region, one region in memory at a time; each sequence is built once.
 
-    Files, samples, contigs and coordinates are checked at the call, the genotypes of a region when it is its turn.
+    Files, samples, contigs and coordinates are checked at the call, the genotypes of a region when it is its turn;
+    `genotype_checks.check_genotypes` checks those of all regions beforehand.
 
     Args:
         genotypes: VCF or BCF with its index, see `genotypes.GenotypeFile`.
@@ -86,7 +88,8 @@ def read_haplotypes(
         regions: see `read_regions`.
         samples: ids, in this order; all of the file without it.
         unphased: heterozygotes without phase: "error", "as_written" (first allele = first haplotype), "skip" (both haplotypes
-            keep the reference there).
+            keep the reference there). A person with more than one phase set (FORMAT/PS) in a region has no phase between them:
+            the heterozygotes outside the largest one count as unphased.
         missing: alleles that were not called: "error", "reference", "N" (the first REF base becomes N, as with `bcftools -M N`).
         window: bases around the centre of each region, see `read_regions`.
 
@@ -96,123 +99,41 @@ def read_haplotypes(
             the FASTA, ALT alleles with other letters than bases, unphased or missing genotypes under the policy "error" (those
             of one region in one message).
     """
-    for key, value, known in (("unphased", unphased, UNPHASED_POLICIES), ("missing", missing, MISSING_POLICIES)):
-        if value not in known:
-            raise ValueError(f"Haplotypes: {key} must be one of {', '.join(known)}, got {value!r}.\n  fix: set data.{key}.")
-    wanted = read_regions(regions)
-    fasta = _open_reference(Path(reference))
-    variants = GenotypeFile(genotypes, samples)
-    contigs = dict.fromkeys(region.contig for region in wanted)
-    in_fasta = {contig: match_contig(contig, fasta.references, Path(reference)) for contig in contigs}
-    in_variants = {contig: match_contig(contig, variants.contigs, variants.path) for contig in contigs}
-    lengths = {contig: fasta.get_reference_length(name) for contig, name in in_fasta.items()}
-    placed = read_regions(regions, window, lengths)  # once more, so that a fault names the line of the BED file
+    check_policies(unphased, missing)
+    sources = HaplotypeSources(genotypes, reference, regions, samples, window)
+
+    def read(region: Region) -> RegionHaplotypes:  # a function, so that a region's genotypes go before the next ones come
+        source = sources.read(region)
+        check_region(region, source, unphased, missing, sources)
+        haplotypes = _build_region(region, source.alleles, source.bases[: region.end - region.start], unphased, missing)
+        return haplotypes._replace(unphased=unphased, missing=missing, window=window)
 
     def each_region() -> Iterator[RegionHaplotypes]:
-        with fasta, variants:
-            for region in placed:
-                alleles = variants.read(in_variants[region.contig], region.start, region.end)
-                stop = max(region.end, *(p + len(ref) for p, ref in zip(alleles.positions, alleles.refs, strict=True)), 0)
-                bases = fasta.fetch(in_fasta[region.contig], region.start, stop).upper()
-                _check_region(region, alleles, bases, unphased, missing, variants.path, Path(reference))
-                yield _build_region(region, alleles, bases[: region.end - region.start], unphased, missing)
+        with sources:
+            for region in sources.regions:
+                yield read(region)
 
     return each_region()
 
 
-def _open_reference(path: Path) -> pysam.FastaFile:
-    """The FASTA with its index; the index is never made silently, since the folder may be shared."""
-    if not path.is_file():
-        raise FileNotFoundError(f"Reference: a FASTA is expected, got no such file.\n  file: {path}\n  fix: set data.reference.")
-    absent = [s for s in ([".fai", ".gzi"] if path.suffix in (".gz", ".bgz") else [".fai"]) if not Path(f"{path}{s}").is_file()]
-    if absent:
-        raise FileNotFoundError(
-            f"Reference: a FASTA with its index is expected, got none ({', '.join(absent)}) beside it.\n"
-            f"  file: {path}\n  fix: samtools faidx {shlex.quote(str(path))}   (compressed: by bgzip, not gzip)"
-        )
-    try:
-        return pysam.FastaFile(str(path))
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"Reference: a FASTA, plain or bgzipped, is expected, got a file that cannot be opened ({error}).\n"
-            f"  file: {path}\n  fix: gzip -dc FILE | bgzip > ref.fa.gz && samtools faidx ref.fa.gz"
-        ) from error
+def describe_counts(counts: Mapping[str, int]) -> str | None:
+    """One sentence on the ALT alleles that stand in no sequence, None where all do.
 
-
-def _check_region(
-    region: Region, alleles: Alleles, bases: str, unphased: str, missing: str, genotypes: Path, reference: Path
-) -> None:
-    """Every fault of one region in one message. `bases` is the reference from the region's start to the last REF base."""
-    found = _differing_refs(region, alleles, bases, reference) + _foreign_letters(region, alleles)
-    if unphased == "error":
-        found += _refused_calls(region, alleles, _unphased(alleles), "heterozygous without phase", "unphased=as_written or skip")
-    if missing == "error":
-        calls_SV = (alleles.alleles == MISSING).any(axis=1)
-        found += _refused_calls(region, alleles, calls_SV, "missing in whole or part", "missing=reference or N")
-    if found:
-        faults, fixes = zip(*found, strict=True)
-        raise ValueError(
-            f"Haplotypes: phased, complete genotypes of bases whose REF equals the FASTA are expected in region {region.name} "
-            f"({region.contig}:{region.start + 1}-{region.end}), got:\n{list_faults(list(faults))}"
-            f"  file: {genotypes}\n  fix: {'; '.join(fixes)}."
-        )
-
-
-def _differing_refs(region: Region, alleles: Alleles, bases: str, reference: Path) -> list[tuple[str, str]]:
-    """(fault, fix) where REF alleles are not what the FASTA has; mostly another build, seldom single damaged records."""
-    offsets = (alleles.positions - region.start).tolist()
-    found = [(at, ref, bases[at : at + len(ref)]) for at, ref in zip(offsets, alleles.refs, strict=True) if at >= 0]
-    differing = [entry for entry in found if entry[1] != entry[2]]
-    if not differing:
-        return []
-    at, ref, base = differing[0]
-    fault = (
-        f"REF differs from the FASTA at {len(differing)} of {len(found)} variants; "
-        f"the first is {region.contig}:{region.start + at + 1}, REF {ref}, FASTA {base or 'ends before'}"
+    Args:
+        counts: as of `RegionHaplotypes`, or their sum over regions.
+    """
+    kinds = (
+        ("outside_skipped", "of records that begin before their region, even where they reach into it"),
+        ("symbolic_skipped", "symbolic"),
+        ("overlapping_skipped", "overlapping one before them"),
     )
-    another_build = 2 * len(differing) > len(found)
-    return [
-        (fault, f"give the FASTA of the genome build that the genotypes were called on, not {reference}")
-        if another_build
-        else (fault, f"repair these records, e.g. `bcftools norm --check-ref x -f {shlex.quote(str(reference))}`")
-    ]
-
-
-def _foreign_letters(region: Region, alleles: Alleles) -> list[tuple[str, str]]:
-    """(fault, fix) for ALT alleles that are neither bases nor symbolic."""
-    spelled = [(v, alt) for v, alts in enumerate(alleles.alts) for alt in alts if SYMBOLS.isdisjoint(alt)]
-    foreign = [(v, alt) for v, alt in spelled if not BASES.issuperset(alt)]
-    if not foreign:
-        return []
-    v, alt = foreign[0]
-    fault = (
-        f"ALT holds other letters than IUPAC bases in {len(foreign)} of {len(spelled)} alleles; "
-        f"the first is {alt} at {region.contig}:{alleles.positions[v] + 1}"
-    )
-    return [(fault, "repair or drop these records")]
-
-
-def _refused_calls(region: Region, alleles: Alleles, calls_SV: np.ndarray, what: str, policy: str) -> list[tuple[str, str]]:
-    """(fault, fix) for genotypes that a policy refuses."""
-    if not calls_SV.any():
-        return []
-    s, v = np.argwhere(calls_SV)[0]
-    spelling = ("|" if alleles.phased[s, v] else "/").join("." if a == MISSING else str(a) for a in alleles.alleles[s, :, v])
-    fault = (
-        f"{calls_SV.sum()} of {calls_SV.size} genotypes are {what}; the first is {spelling} of {alleles.samples[s]} "
-        f"at {region.contig}:{alleles.positions[v] + 1}"
-    )
-    return [(fault, f"phase and impute the genotypes, or set data.{policy}")]
-
-
-def _unphased(alleles: Alleles) -> np.ndarray:
-    """(samples, variants) bool: the two alleles differ and nothing says which haplotype has which."""
-    return ~alleles.phased & (alleles.alleles[:, 0] != alleles.alleles[:, 1])
+    skipped = [f"{counts[key]:,} {what}" for key, what in kinds if counts.get(key)]
+    return f"ALT alleles left out, as bcftools consensus does: {'; '.join(skipped)}." if skipped else None
 
 
 def _build_region(region: Region, alleles: Alleles, reference: str, unphased: str, missing: str) -> RegionHaplotypes:
     """Tell haplotypes apart by their allele vectors, build each distinct vector once, join vectors that spell the same string."""
-    unphased_SV = _unphased(alleles)
+    unphased_SV = find_unphased(region, alleles)
     numbers_SHV = alleles.alleles.copy()
     missing_count = int((numbers_SHV == MISSING).any(axis=1).sum())
     if unphased == "skip":
@@ -247,6 +168,7 @@ def _build_region(region: Region, alleles: Alleles, reference: str, unphased: st
         "outside_skipped": outside,
         "unphased": int(unphased_SV.sum()),
         "missing": missing_count,
+        "unknown_bases": reference.count("N"),
     }
     index = sequence_of_row[row_of].reshape(len(alleles.samples), 2)
     where = (region.name, region.contig, region.start, region.end, region.strand)

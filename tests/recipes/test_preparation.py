@@ -1,8 +1,13 @@
 """The recipes that write a cohort and fill the stores ahead of training."""
 
+import gzip
 import json
+import re
+from collections.abc import Callable
+from pathlib import Path
 
 import pandas as pd
+import pysam
 import pytest
 
 from brainmt_align.data.bold_store import open_run
@@ -57,7 +62,8 @@ def test_prepare_fmri_and_embed_dna_fill_the_stores_that_contrastive_reads(words
 
 def test_preparation_takes_only_the_people_of_a_pair_table(words, cohort, tmp_path):
     bold = sorted(cohort.rglob("*desc-preproc_bold.nii.gz"))[:3]
-    table = pd.DataFrame({"participant_id": ["a", "b", "c"], "sample_id": ["0004", "0005", "0006"], "bold_path": bold})
+    ids = ["sub-0004", "0005", "0006"]  # matched as the cohort does
+    table = pd.DataFrame({"participant_id": ["a", "b", "c"], "sample_id": ids, "bold_path": bold})
     table.to_csv(tmp_path / "pairs.tsv", sep="\t", index=False)
     common = [
         f"data.root={cohort}",
@@ -70,3 +76,48 @@ def test_preparation_takes_only_the_people_of_a_pair_table(words, cohort, tmp_pa
     genomes = embed_dna.main([*common, f"out={tmp_path / 'genomes'}"])
     folder = json.loads((genomes / "metrics.json").read_text())["folder"]
     assert open_store(folder).sample_ids == ["0004", "0005", "0006"]
+
+
+@pytest.fixture
+def faulty(cohort, tmp_path):
+    """The cohort without its genotypes."""
+    folder = tmp_path / "faulty"
+    folder.mkdir()
+    for name in ("participants.tsv", "bold", "truth.json", "reference.fa", "reference.fa.fai", "regions.bed"):
+        (folder / name).symlink_to(cohort / name)
+    return folder
+
+
+def write_genotypes(cohort: Path, folder: Path, change: Callable[[list[str]], list[str]]) -> None:
+    """The cohort's VCF with its records changed, as lists of columns."""
+    with gzip.open(cohort / "genotypes.vcf.gz", "rt") as file:
+        lines = file.read().splitlines()
+    changed = [line if line.startswith("#") else "\t".join(change(line.split("\t"))) for line in lines]
+    (folder / "genotypes.vcf").write_text("\n".join([*changed, ""]))
+    pysam.tabix_compress(str(folder / "genotypes.vcf"), str(folder / "genotypes.vcf.gz"), force=True)
+    pysam.tabix_index(str(folder / "genotypes.vcf.gz"), preset="vcf", force=True)
+
+
+@pytest.mark.parametrize("recipe", [contrastive, embed_dna])
+def test_genotype_faults_of_all_regions_come_before_scans_are_stored_and_the_encoder_is_loaded(
+    words, cohort, faulty, tmp_path, monkeypatch, recipe
+):
+    write_genotypes(cohort, faulty, lambda columns: [*columns[:9], "0/1", *columns[10:]])
+    monkeypatch.setattr(recipe, "load_dna_encoder", lambda *_, **__: pytest.fail("the encoder is loaded"))
+    training = words["training"] if recipe is contrastive else []
+    places = [f"data.root={faulty}", f"stores.bold={tmp_path / 'b'}", f"stores.dna={tmp_path / 'd'}", f"out={tmp_path / 'o'}"]
+    with pytest.raises(ValueError, match=r"in all 2 regions, got:\n  - GENE1 .* without phase; .*\n  - GENE2 .* without phase"):
+        recipe.main([*training, *places])
+    assert not (tmp_path / "b").exists() and not (tmp_path / "d").exists()
+
+
+@pytest.mark.parametrize("recipe", [contrastive, embed_dna])
+def test_recipes_say_which_alleles_stand_in_no_sequence(words, cohort, faulty, tmp_path, capsys, recipe):
+    def insert(columns: list[str]) -> list[str]:
+        return columns if int(columns[1]) % 2 else [*columns[:4], "<INS>", *columns[5:9], "0|1", *columns[10:]]
+
+    write_genotypes(cohort, faulty, insert)
+    training = [*words["training"], "train.epochs=1", "data.truth=null"] if recipe is contrastive else []
+    places = [f"data.root={faulty}", f"stores.bold={tmp_path / 'b'}", f"stores.dna={tmp_path / 'd'}", f"out={tmp_path / 'o'}"]
+    recipe.main([*training, *places])
+    assert re.search(r"ALT alleles left out, as bcftools consensus does: [\d,]+ symbolic\.\n", capsys.readouterr().out)
