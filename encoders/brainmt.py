@@ -29,6 +29,14 @@ from encoders.brainmt_config import PUBLISHED_VOLUME, BrainMTConfig
 from encoders.brainmt_weights import check_state, fit_positions, own_grid, read_state, sizes_of, token_grid
 from encoders.mamba import AddNormBlock, BidirectionalMambaMixer, MambaMixer, RMSNorm, add_residual, drop_path, init_step_sizes
 
+LORA_TARGETS = (
+    "in_proj",
+    "x_proj",
+    "x_proj_b",
+    "out_proj",
+    "qkv",
+    "proj",
+)  # projections that peft can wrap; see tests/test_lora.py
 STEM_VOXELS = 2**25  # input voxels that the stem takes at a time
 STEM_VOXELS_CHECKPOINTED = 2**22  # … where it recomputes: about 4 frames of 2 mm, whose activations bound the memory
 
@@ -49,14 +57,14 @@ class BrainMTOutput(NamedTuple):
 
 
 class Conv3d(nn.Conv3d):
-    """nn.Conv3d that works in float32 on a processor, whatever autocast says; the output has the input's precision.
+    """nn.Conv3d that trains in float32 on a processor, whatever autocast says; the output then has the input's precision.
 
     The library behind PyTorch's convolutions there reads memory that nobody wrote when it computes the weight gradient of a
     bfloat16 convolution over an image two voxels wide (seen with AVX-512 without AMX, torch 2.13): silent nonsense or NaN.
     """
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if input.device.type != "cpu":
+        if input.device.type != "cpu" or not torch.is_grad_enabled():
             return super()._conv_forward(input, weight, bias)
         dtype = torch.promote_types(weight.dtype, torch.float32)
         with torch.autocast("cpu", enabled=False):
@@ -169,15 +177,18 @@ class BrainMT(nn.Module):
             tokens: False runs the last attention block for the CLS query alone: the same cls and prediction, `tokens` None.
 
         Raises:
-            ValueError: bold of another number of axes, channels or voxels, or of too many frames.
+            ValueError: bold of another number of axes, channels or voxels, or of too many frames; in evaluation also NaN or
+                infinite features, naming the frames of the input that are not finite or, if all are, the weights.
         """
         self._check(bold)
         hidden = self._mamba_stage(self._embed(bold))
         mamba_cls, mamba_tokens = hidden[:, 0], hidden[:, 1:]
         for i in range(len(self.blocks)):
             cls_only = not tokens and i == len(self.blocks) - 1
-            hidden = self._recompute(self._attention_block, hidden, i, cls_only)
+            hidden = self._recompute("attention", self._attention_block, hidden, i, cls_only)
         cls = hidden[:, 0]
+        if not self.training and not cls.isfinite().all():
+            self._complain_of_values(bold)
         prediction = None if self.head is None else self.head(cls)
         return BrainMTOutput(cls, hidden[:, 1:] if tokens else None, mamba_cls, mamba_tokens, prediction, bold.shape[1])
 
@@ -194,12 +205,23 @@ class BrainMT(nn.Module):
                 "  fix: shorten the window or build the model with a larger BrainMTConfig(num_frames=…)."
             )
 
+    def _complain_of_values(self, bold: Tensor) -> None:
+        """Say where the NaN or infinite values behind a CLS token that is not finite come from."""
+        frames = [(i, t) for i, t in (~bold.isfinite()).flatten(2).any(-1).nonzero().tolist()]
+        if frames:
+            got, fix = f"NaN or infinite voxels in (sample, frame) {frames[:8]}", "mend or leave out these frames of the scan"
+        else:
+            weights = [name for name, weight in self.named_parameters() if not weight.isfinite().all()]
+            got = f"NaN or infinite weights in {', '.join(weights[:8])}" if weights else "finite voxels and weights that overflow"
+            fix = "load the weights of an earlier step" if weights else "use float32 or bfloat16 instead of float16"
+        raise ValueError(f"BrainMT: finite features were expected, got {got}.\n  where: evaluation\n  fix: {fix}.")
+
     def _embed(self, bold: Tensor) -> Tensor:
         """Frames → [CLS, tokens] (B, 1 + N*T, embed_dim), temporal-first, with both position embeddings."""
         batch, frames = bold.shape[:2]
-        voxels = STEM_VOXELS_CHECKPOINTED if self._recomputes() else STEM_VOXELS
+        voxels = STEM_VOXELS_CHECKPOINTED if self._recomputes("stem") else STEM_VOXELS
         parts = bold.flatten(0, 1).split(max(1, voxels // math.prod(self.config.volume_shape)))
-        stem = torch.cat([self._recompute(self._stem, part) for part in parts])
+        stem = torch.cat([self._recompute("stem", self._stem, part) for part in parts])
         grid = stem.flatten(2).unflatten(0, (batch, frames))  # (B, T, D, N)
         tokens = grid.permute(0, 3, 1, 2) + self.pos_embed[:, 1:, None] + self.temporal_pos_embedding[:, None, :frames]
         cls = (self.cls_token + self.pos_embed[:, :1]).to(tokens.dtype)
@@ -214,7 +236,7 @@ class BrainMT(nn.Module):
     def _mamba_stage(self, hidden: Tensor) -> Tensor:
         residual = None
         for layer in self.layers:
-            hidden, residual = self._recompute(layer, hidden, residual)
+            hidden, residual = self._recompute("mamba", layer, hidden, residual)
         return self.norm_f(add_residual(drop_path(hidden, self.config.drop_path_rate, self.training), residual))
 
     def _attention_block(self, hidden: Tensor, i: int, cls_only: bool) -> Tensor:
@@ -223,14 +245,14 @@ class BrainMT(nn.Module):
         hidden = hidden[:, : attended.shape[1]] + drop_path(attended, rate, self.training)
         return hidden + drop_path(self.mlp(self.norm(hidden)), rate, self.training)
 
-    def _recompute(self, function: Callable, *arguments):
-        """Calls the function; with activation checkpointing, its activations are not kept for the backward pass."""
-        if self._recomputes():
+    def _recompute(self, stage: str, function: Callable, *arguments):
+        """Calls the function; where the stage is checkpointed, its activations are not kept for the backward pass."""
+        if self._recomputes(stage):
             return checkpoint(function, *arguments, use_reentrant=False)
         return function(*arguments)
 
-    def _recomputes(self) -> bool:
-        return self.config.activation_checkpointing and torch.is_grad_enabled()
+    def _recomputes(self, stage: str) -> bool:
+        return torch.is_grad_enabled() and self.config.checkpoints(stage)
 
     def _init_weights(self) -> None:
         """The published distribution; Mamba's Δ is restored unless config.init is "published"."""
@@ -266,7 +288,8 @@ class BrainMT(nn.Module):
             volume_shape: (D, H, W) of the data to come; None means trained_volume_shape, or else (109, 91, 91).
             num_frames: most frames a window will have; None keeps the weights' own.
             trained_volume_shape: (D, H, W) that the weights were trained on; None means (109, 91, 91) where the number of
-                positions fits it, otherwise volume_shape. Needed where it fits both and their token grids differ.
+                positions fits it, otherwise volume_shape. Needed for weights of another shape whose number of positions is the
+                published one, such as those of (91, 109, 91).
             settings: further fields of BrainMTConfig.
 
         A token grid or length other than the weights' own interpolates the position embeddings (trilinear, linear), with a

@@ -7,6 +7,7 @@ from numbers import Integral, Real
 
 PUBLISHED_VOLUME = (109, 91, 91)  # (Y, X, Z) of a 2 mm MNI volume
 INITS = ("mamba", "published")
+STAGES = ("stem", "mamba", "attention")
 
 _TUPLES = {"volume_shape": (3, 1), "depth": (2, 0), "stem_channels": (2, 1)}  # entries, least
 _COUNTS = {
@@ -32,7 +33,8 @@ class BrainMTConfig:
         drop_path_rate: stochastic depth of the last layer, growing linearly from 0.
         d_state, d_conv, expand: of the Mamba mixers.
         qkv_bias: whether the attention's input projection has a bias.
-        activation_checkpointing: recomputes activations in the backward pass: less memory, about a third more time.
+        activation_checkpointing: recomputes activations in the backward pass: less memory, about a third more time. True for
+            all stages (the stem by groups of frames, the others layer by layer), or the names of some of STAGES.
         init: "mamba" keeps Mamba's initialisation of Δ; "published" overwrites it as the published code does.
         init_std: standard deviation of the linear weights and of the spatial position embedding at the start.
 
@@ -54,14 +56,18 @@ class BrainMTConfig:
     d_conv: int = 4
     expand: int = 2
     qkv_bias: bool = True
-    activation_checkpointing: bool = False
+    activation_checkpointing: bool | tuple[str, ...] = False
     init: str = "mamba"
     init_std: float = 0.02
 
     def __post_init__(self) -> None:
         faults = [numbers_fault(name, getattr(self, name), *rule) for name, rule in _TUPLES.items()]
         faults += [_count_fault(name, getattr(self, name), least) for name, least in _COUNTS.items()]
-        for name in ("bidirectional", "qkv_bias", "activation_checkpointing"):
+        stages = self.activation_checkpointing
+        named = isinstance(stages, Sequence) and not isinstance(stages, str) and all(stage in STAGES for stage in stages)
+        if not isinstance(stages, bool) and not named:
+            faults.append(f"activation_checkpointing must be True, False or some of {', '.join(STAGES)}, got {stages!r}")
+        for name in ("bidirectional", "qkv_bias"):
             if not isinstance(getattr(self, name), bool):
                 faults.append(f"{name} must be True or False, got {getattr(self, name)!r}")
         if not _is_number(self.drop_path_rate) or not 0 <= self.drop_path_rate < 1:
@@ -73,8 +79,15 @@ class BrainMTConfig:
         faults = [fault for fault in faults if fault] or self._faults_together()
         if faults:
             raise ValueError(f"BrainMTConfig: {'; '.join(faults)}.\n  fix: change these values.")
+        if named:
+            object.__setattr__(self, "activation_checkpointing", tuple(stages))
         for name in _TUPLES:
             object.__setattr__(self, name, tuple(map(int, getattr(self, name))))
+
+    def checkpoints(self, stage: str) -> bool:
+        """Whether a stage's activations are recomputed."""
+        stages = self.activation_checkpointing
+        return stages if isinstance(stages, bool) else stage in stages
 
     def _faults_together(self) -> list[str]:
         """Faults of values that are each in range."""

@@ -76,9 +76,10 @@ def sizes_of(state: Mapping[str, Tensor]) -> dict:
 def own_grid(tokens: int, volume_shape: Grid | None, trained_volume_shape: Grid | None) -> Grid:
     """The token grid that weights with so many spatial positions were trained on; only its size is written in the weights.
 
+    That of trained_volume_shape where it is given; otherwise the published one where it fits, and else that of volume_shape.
+
     Raises:
-        ValueError: the number of positions fits none of the shapes given, nor the published one; or it fits both the published
-            shape and volume_shape although their grids differ, and nothing says which of them was trained on.
+        ValueError: the number of positions fits none of them.
     """
     if trained_volume_shape and (fault := numbers_fault("trained_volume_shape", trained_volume_shape, 3, 1)):
         raise ValueError(f"BrainMT weights: {fault}.\n  fix: give depth, height and width of the volumes they were trained on.")
@@ -91,13 +92,6 @@ def own_grid(tokens: int, volume_shape: Grid | None, trained_volume_shape: Grid 
             f"{', '.join(f'{shape} → {math.prod(grid)}' for shape, grid in tried)}.\n"
             "  fix: pass volume_shape=(D, H, W) of the data, and trained_volume_shape=… where the weights saw another shape."
         )
-    if len({grid for _, grid in fitting}) > 1:
-        choices = " or ".join(f"trained_volume_shape={shape}" for shape, _ in fitting)
-        raise ValueError(
-            f"BrainMT weights: their {tokens} spatial positions must be one token grid; they fit "
-            f"{' and '.join(f'{grid} of {shape}' for shape, grid in fitting)}.\n"
-            f"  fix: pass {choices}, whichever they were trained on."
-        )
     return fitting[0][1]
 
 
@@ -108,8 +102,9 @@ def fit_positions(state: dict[str, Tensor], trained: Grid, wanted: Grid, num_fra
     """
     frames = state["temporal_pos_embedding"].shape[1]
     if (trained, frames) != (wanted, num_frames):
-        change = "BrainMT's positions are interpolated: token grid %s to %s, frames %d to %d"
-        logger.warning(change, trained, wanted, frames, num_frames)
+        change = "BrainMT's positions are interpolated: token grid %s to %s, frames %d to %d%s"
+        doubt = " (trained_volume_shape=… says it if the weights saw another shape)" if trained != wanted else ""
+        logger.warning(change, trained, wanted, frames, num_frames, doubt)
     state = dict(state)
     if trained != wanted:
         cls, grid = state["pos_embed"].split([1, math.prod(trained)], dim=1)

@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from encoders.selective_scan import selective_scan
+from encoders.causal_conv import causal_conv_silu
+from encoders.selective_scan import ScanInputs, bidirectional_scan, selective_scan
 
 DT_MIN, DT_MAX, DT_FLOOR = 1e-3, 1e-1, 1e-4  # range of the step sizes at initialisation
 
@@ -82,7 +83,9 @@ class MambaMixer(nn.Module):
     def forward(self, hidden_BLD: Tensor, reverse: bool = False) -> Tensor:
         """reverse=True gives flip(mixer(flip(hidden))) along L, without flipped copies."""
         x, z = self.in_proj(hidden_BLD).chunk(2, dim=-1)
-        return self.out_proj(_scan_one_way(self, x, z, reverse, suffix=""))
+        inputs = _select(self, x, reverse, suffix="")
+        options = {"z": z.transpose(1, 2), "delta_softplus": True, "reverse": reverse, "backend": self.backend}
+        return self.out_proj(selective_scan(**inputs._asdict(), **options).transpose(1, 2))
 
 
 class BidirectionalMambaMixer(MambaMixer):
@@ -107,8 +110,9 @@ class BidirectionalMambaMixer(MambaMixer):
     def forward(self, hidden_BLD: Tensor, reverse: bool = False) -> Tensor:
         """reverse=True gives flip(mixer(flip(hidden))) along L, without flipped copies."""
         x, z = self.in_proj(hidden_BLD).chunk(2, dim=-1)
-        both = _scan_one_way(self, x, z, reverse, suffix="") + _scan_one_way(self, x, z, not reverse, suffix="_b")
-        return self.out_proj(both)
+        forward, backward = _select(self, x, reverse, suffix=""), _select(self, x, not reverse, suffix="_b")
+        both = bidirectional_scan(forward, backward, z.transpose(1, 2), True, reverse, self.backend)
+        return self.out_proj(both.transpose(1, 2))
 
 
 class BlockOutput(NamedTuple):
@@ -170,36 +174,15 @@ def init_step_sizes(dt_proj: nn.Linear) -> None:
         dt_proj.bias.copy_(dt + torch.log(-torch.expm1(-dt)))  # the inverse of softplus
 
 
-def causal_conv(x_BLD: Tensor, conv: nn.Conv1d, reverse: bool = False) -> Tensor:
-    """Depthwise convolution over L in which position l sees only l - taps + 1 … l (l … l + taps - 1 when reversed).
-
-    Done as a flat two-dimensional convolution because that one keeps channels innermost, as the scan wants them.
-    """
-    taps = conv.kernel_size[0]
-    padded = F.pad(x_BLD, (0, 0, 0, taps - 1) if reverse else (0, 0, taps - 1, 0))
-    weight = conv.weight.flatten(1)  # through two dimensions, so that its gradient has its strides, as DDP's buckets want
-    weight = weight.flip(-1) if reverse else weight
-    flat = padded.transpose(1, 2).unsqueeze(2)
-    return F.conv2d(flat, weight[:, None, None], conv.bias, groups=conv.groups).squeeze(2).transpose(1, 2)
-
-
-def _scan_one_way(mixer: MambaMixer, x_BLD: Tensor, z_BLD: Tensor, reverse: bool, suffix: str) -> Tensor:
-    """Convolution, selection and gated scan in one direction, (B, L, d_inner) before out_proj."""
+def _select(mixer: MambaMixer, x_BLD: Tensor, reverse: bool, suffix: str) -> ScanInputs:
+    """Convolution and selection of one direction: what its scan reads; z and the softplus come later."""
     x_proj, dt_proj = getattr(mixer, f"x_proj{suffix}"), getattr(mixer, f"dt_proj{suffix}")
-    x = F.silu(causal_conv(x_BLD, getattr(mixer, f"conv1d{suffix}"), reverse))
+    x = causal_conv_silu(x_BLD, getattr(mixer, f"conv1d{suffix}"), reverse)
     dt, B, C = x_proj(x).split([mixer.dt_rank, mixer.d_state, mixer.d_state], dim=-1)
     delta = F.linear(dt, dt_proj.weight)  # its bias goes inside the softplus
     A = -torch.exp(getattr(mixer, f"A{suffix}_log").float())
-    y = selective_scan(
-        *(x.transpose(1, 2), delta.transpose(1, 2), A, B.transpose(1, 2), C.transpose(1, 2)),
-        D=getattr(mixer, f"D{suffix}"),
-        z=z_BLD.transpose(1, 2),
-        delta_bias=dt_proj.bias,
-        delta_softplus=True,
-        reverse=reverse,
-        backend=mixer.backend,
-    )
-    return y.transpose(1, 2)
+    sequences = (x.transpose(1, 2), delta.transpose(1, 2), A, B.transpose(1, 2), C.transpose(1, 2))
+    return ScanInputs(*sequences, getattr(mixer, f"D{suffix}"), dt_proj.bias)
 
 
 def _state_parameters(channels: int, d_state: int) -> tuple[nn.Parameter, nn.Parameter]:

@@ -253,9 +253,12 @@ def train(
             dna = {name: rows.to(accelerator.device) for name, rows in batch.dna.items()}
             outputs = parallel(batch.bold_BTCDHW.to(accelerator.device), dna)
             loss = contrastive_loss(config, outputs)
-            require_finite(loss.item(), epoch, len(history.steps))
+            where = epoch, len(history.steps), model
+            require_finite("loss", loss.item(), *where)
             accelerator.backward(loss)
-            accelerator.clip_grad_norm_(parallel.parameters(), settings.gradient_clip)
+            norm = accelerator.clip_grad_norm_(parallel.parameters(), settings.gradient_clip)
+            if accelerator.scaler is None:  # a scaler skips a step that overflows
+                require_finite("gradient norm", norm.item(), *where)
             stepper.step()
             model.cap_scale()
             figures = {"loss": loss.item(), "learning_rate": schedule.get_last_lr()[0], "scale": outputs.log_scale.exp().item()}

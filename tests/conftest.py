@@ -15,6 +15,10 @@ import torch
 from safetensors.torch import load_file
 
 from brainmt_align.data.bold_store import build
+from encoders.selective_scan import triton as triton_scan
+
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # before Triton is imported: its kernels are then checked on the processor
 
 SHARED = Path(os.environ.get("BRAINMT_ALIGN_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
@@ -62,6 +66,30 @@ def number_procedure(shared_dir):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture
+def quick_interpreter(monkeypatch):
+    """Triton's interpreter combines a scan number by number in Python: here slice by slice, by the same function.
+
+    Its time also goes by the program: more channels in each, and so few groups of channels that each has several blocks.
+    """
+    from triton.runtime.interpreter import ScanOps
+
+    def scan_by_slices(self, inputs):
+        arrays = [np.moveaxis(each.handle.data.copy(), self.axis, 0) for each in inputs]
+        for t in range(1, len(arrays[0])):
+            pair = [
+                self.to_tensor(array[row], each.dtype) for row in (t - 1, t) for array, each in zip(arrays, inputs, strict=True)
+            ]
+            for array, combined in zip(arrays, self.combine_fn.fn(*pair), strict=True):
+                array[t] = combined.handle.data
+        moved = [np.moveaxis(array, 0, self.axis) for array in arrays]
+        return [self.to_tensor(array, each.dtype) for array, each in zip(moved, inputs, strict=True)]
+
+    monkeypatch.setattr(ScanOps, "generic_scan", scan_by_slices)
+    monkeypatch.setattr(triton_scan, "CHANNELS", 32)
+    monkeypatch.setattr(triton_scan, "GROUPS", 2)
 
 
 @pytest.fixture

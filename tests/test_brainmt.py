@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import encoders.brainmt as room
 from encoders import BrainMT, BrainMTConfig
+from encoders.brainmt_config import STAGES
 
 TINY = {"volume_shape": (17, 20, 33), "num_frames": 4, "embed_dim": 16, "depth": (2, 2), "stem_channels": (2, 4), "d_state": 2}
 CASES = ["vol24x40x32_b2t4", "native_b2t2"]
@@ -195,6 +196,17 @@ def test_activation_checkpointing_keeps_the_gradients_and_less_memory():
         torch.testing.assert_close(gradients[1][name], gradient, msg=lambda text, name=name: f"{name}: {text}")
 
 
+@pytest.mark.parametrize("stage", STAGES)
+def test_activation_checkpointing_of_one_stage_recomputes_that_stage_alone(stage):
+    model = tiny_model(activation_checkpointing=(stage,)).train()
+    watched = {"stem": model.patch_embed, "mamba": model.layers[1].norm, "attention": model.blocks[0]}
+    calls = dict.fromkeys(watched, 0)
+    for name, module in watched.items():
+        module.register_forward_hook(lambda module, inputs, output, name=name: calls.update({name: calls[name] + 1}))
+    model(tiny_bold()).cls.sum().backward()
+    assert calls == {name: 2 if name == stage else 1 for name in watched}
+
+
 def test_brainmt_stem_gives_the_same_when_it_takes_one_frame_at_a_time(monkeypatch):
     model = tiny_model()
     expected = model(tiny_bold()).tokens
@@ -278,3 +290,31 @@ def test_brainmt_fails_when_the_volume_is_not_the_configured_one(shape):
 def test_brainmt_fails_when_frames_are_too_many_or_none(frames):
     with pytest.raises(ValueError, match=rf"1 to 4 frames a window were expected, got {frames}"):
         tiny_model()(tiny_bold(frames=frames))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_brainmt_in_evaluation_fails_when_voxels_are_not_finite(value):
+    model, bold = tiny_model(), tiny_bold()
+    bold[1, 2, 0, 3, 4, 5] = value
+    with pytest.raises(
+        ValueError, match=r"finite features were expected, got NaN or infinite voxels in \(sample, frame\) \[\(1, 2\)\]"
+    ):
+        model(bold)
+    assert not model.train()(bold).cls.isfinite().all()  # the training loop looks at the loss and the gradients instead
+
+
+def test_brainmt_in_evaluation_fails_when_weights_are_not_finite():
+    model = tiny_model()
+    with torch.no_grad():
+        model.mlp.fc1.weight[0, 0] = float("nan")
+    with pytest.raises(ValueError, match=r"got NaN or infinite weights in mlp\.fc1\.weight(.|\n)*fix: load the weights"):
+        model(tiny_bold())
+
+
+def test_brainmt_in_evaluation_fails_when_half_precision_overflows():
+    model = tiny_model()
+    with torch.no_grad():
+        model.blocks[-1].proj.bias.fill_(3e38)
+        model.mlp.fc2.bias.fill_(3e38)
+    with pytest.raises(ValueError, match=r"got finite voxels and weights that overflow(.|\n)*fix: use float32 or bfloat16"):
+        model(tiny_bold())

@@ -73,12 +73,13 @@ def test_from_official_gives_back_the_positions_of_a_permuted_grid_when_told_whi
     assert torch.equal(same.pos_embed, model.pos_embed)
 
 
-def test_from_official_fails_when_positions_fit_two_grids():
+def test_from_official_takes_the_published_grid_where_positions_fit_it_and_another(caplog):
     state = model_of(volume_shape=(91, 109, 91)).to_official()
-    both = r"252 .*\(7, 6, 6\) of \(109, 91, 91\) and \(6, 7, 6\) of \(91, 109, 91\)\.\n  fix: pass "
-    with pytest.raises(ValueError, match=both + r"trained_volume_shape=\(109, 91, 91\) or trained_volume_shape=\(91, 109, 91\)"):
-        BrainMT.from_official(state, volume_shape=(91, 109, 91))
-    near = BrainMT.from_official(state, volume_shape=(110, 96, 91))  # another shape of the published grid is no second choice
+    other = BrainMT.from_official(state, volume_shape=(96, 112, 96))
+    told = BrainMT.from_official(state, volume_shape=(96, 112, 96), trained_volume_shape=(109, 91, 91))
+    assert torch.equal(other.pos_embed, told.pos_embed) and not torch.equal(other.pos_embed, state["pos_embed"])
+    assert "trained_volume_shape" in caplog.records[0].getMessage()
+    near = BrainMT.from_official(state, volume_shape=(110, 96, 91))  # another shape of the published grid
     assert torch.equal(near.pos_embed, state["pos_embed"])
 
 
@@ -91,7 +92,7 @@ def test_from_official_logs_that_it_interpolates_and_only_then(caplog):
     told = "BrainMT's positions are interpolated: token grid"
     assert [record.getMessage() for record in caplog.records] == [
         f"{told} (2, 2, 3) to (2, 2, 3), frames 3 to 5",
-        f"{told} (2, 2, 3) to (3, 4, 4), frames 3 to 3",
+        f"{told} (2, 2, 3) to (3, 4, 4), frames 3 to 3 (trained_volume_shape=… says it if the weights saw another shape)",
     ]
 
 

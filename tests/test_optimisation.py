@@ -3,6 +3,7 @@
 import math
 
 import pytest
+import torch
 from torch import nn
 
 from brainmt_align.training.optimisation import adamw, one_cycle, parameter_groups, require_finite
@@ -43,8 +44,24 @@ def test_one_cycle_peaks_at_the_end_of_the_warm_up_and_descends_to_zero(total, w
     assert rates[0] == 0 and (total == 1 or rates[-1] == pytest.approx(0, abs=1e-12))
 
 
-def test_require_finite_stops_a_diverged_training():
-    require_finite(0.0, 0, 0)
-    for loss in (float("nan"), float("inf")):
-        with pytest.raises(FloatingPointError, match=rf"A finite loss was expected, got {loss} at step 7 \(epoch 2\)"):
-            require_finite(loss, 2, 7)
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_require_finite_stops_a_diverged_training_and_names_what_is_not_finite(value):
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
+    require_finite("loss", 0.0, 0, 0, model)
+    told = rf"A finite loss was expected, got {value} at step 7 \(epoch 2\)\.\n  where: the training loop; "
+    with pytest.raises(FloatingPointError, match=told + "all weights and gradients are finite"):
+        require_finite("loss", value, 2, 7, model)
+    model[1].bias.grad = torch.full((1,), value)
+    with pytest.raises(FloatingPointError, match=told + r"gradients that are not finite: 1\.bias\n"):
+        require_finite("loss", value, 2, 7, model)
+    nn.init.constant_(model[0].weight, value)
+    with pytest.raises(FloatingPointError, match=told + r"weights that are not finite: 0\.weight\n"):
+        require_finite("loss", value, 2, 7, model)
+
+
+def test_require_finite_shortens_a_long_list():
+    model = nn.Sequential(*(nn.Linear(1, 1, bias=False) for _ in range(7)))
+    for layer in model:
+        nn.init.constant_(layer.weight, float("nan"))
+    with pytest.raises(FloatingPointError, match=r"not finite: 0\.weight, .*, 4\.weight and 2 more\n"):
+        require_finite("gradient norm", float("nan"), 0, 0, model)

@@ -1,19 +1,28 @@
-"""The selective scan: golden numbers, a naive loop in numpy and finite differences in; agreement of both backends out."""
+"""The selective scan: golden numbers, a naive loop in numpy and finite differences in; agreement of the backends out."""
 
 import logging
+import os
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch.autograd.graph import saved_tensors_hooks
 
+import encoders
 import encoders.selective_scan as package
-from encoders.selective_scan import kernels, selective_scan
+from encoders.selective_scan import ScanInputs, bidirectional_scan, cuda, kernels, selective_scan, triton
 
-BACKENDS = ["reference", "cpu"]
+BACKENDS = ["reference", "cpu", "triton"]  # triton in its interpreter, see conftest.py
 SEQUENCES = ("u", "delta", "B", "C", "z")
 NAMES = (*SEQUENCES, "A", "D", "delta_bias")
+ABSENT = [(), ("D",), ("z",), ("delta_bias",), ("D", "z", "delta_bias")]
+
+
+pytestmark = pytest.mark.usefixtures("quick_interpreter")
 
 
 def make_inputs(batch=2, channels=5, length=7, states=3, dtype=torch.float32, seed=0):
@@ -48,7 +57,7 @@ def scan_with_gradients(inputs, **options):
     """(out, gradients by name) of a fixed scalar of the output."""
     inputs = {name: tensor.detach().clone().requires_grad_() for name, tensor in inputs.items()}
     out = selective_scan(**inputs, **options)
-    weights = torch.linspace(-1, 1, out.numel(), dtype=out.dtype).reshape(out.shape)
+    weights = torch.linspace(-1, 1, out.numel(), dtype=out.dtype, device=out.device).reshape(out.shape)
     (out * weights).sum().backward()
     return out.detach(), {name: tensor.grad for name, tensor in inputs.items()}
 
@@ -66,7 +75,7 @@ def test_selective_scan_equals_the_published_numbers(golden, backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("sizes", [(1, 1, 1, 1), (2, 33, 65, 3), (1, 32, 64, 16), (2, 40, 131, 5)])
+@pytest.mark.parametrize("sizes", [(1, 1, 1, 1), (2, 33, 65, 3), (1, 32, 64, 16), (1, 70, 131, 5)])
 def test_selective_scan_equals_the_loop_over_scalars(backend, sizes):
     inputs = make_inputs(*sizes)
     out = selective_scan(**inputs, delta_softplus=True, backend=backend)
@@ -75,7 +84,7 @@ def test_selective_scan_equals_the_loop_over_scalars(backend, sizes):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("length", [7, 150])
+@pytest.mark.parametrize("length", [7, 70])
 def test_selective_scan_reversed_equals_flipped_scan_of_flipped_inputs(backend, length):
     inputs = make_inputs(channels=35, length=length)
     flipped = {name: tensor.flip(-1) if name in SEQUENCES else tensor for name, tensor in inputs.items()}
@@ -83,10 +92,10 @@ def test_selective_scan_reversed_equals_flipped_scan_of_flipped_inputs(backend, 
     torch.testing.assert_close(out, selective_scan(**flipped, delta_softplus=True, backend=backend).flip(-1))
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("softplus", [False, True])
-@pytest.mark.parametrize("absent", [(), ("D",), ("z",), ("delta_bias",), ("D", "z", "delta_bias")])
+@pytest.mark.parametrize("absent", ABSENT)
 def test_selective_scan_gradients_equal_finite_differences(backend, reverse, softplus, absent):
     inputs = make_inputs(2, 3, 5, 2, torch.float64)
     names = [name for name in NAMES if name not in absent]
@@ -96,6 +105,43 @@ def test_selective_scan_gradients_equal_finite_differences(backend, reverse, sof
         return selective_scan(**named, delta_softplus=softplus, reverse=reverse, backend=backend)
 
     assert torch.autograd.gradcheck(scan, [inputs[name] for name in names])
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("softplus", [False, True])
+@pytest.mark.parametrize("absent", ABSENT)
+def test_selective_scan_triton_gradients_equal_the_reference_in_float64(reverse, softplus, absent):
+    inputs = {name: tensor for name, tensor in make_inputs(2, 11, 37, 3, torch.float64).items() if name not in absent}
+    expected_out, expected = scan_with_gradients(inputs, delta_softplus=softplus, reverse=reverse, backend="reference")
+    out, gradients = scan_with_gradients(inputs, delta_softplus=softplus, reverse=reverse, backend="triton")
+    torch.testing.assert_close(out, expected_out, atol=1e-12, rtol=1e-10)
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(gradient, expected[name], atol=1e-12, rtol=1e-10, msg=name)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("absent", [((), ()), (("D", "z"), ("D",)), (("delta_bias",), ("D",))])
+def test_bidirectional_scan_is_the_sum_of_a_scan_each_way(backend, reverse, absent):
+    ways = [make_inputs(2, 9, 35, 2, torch.float64, seed) for seed in (0, 1)]
+    z = None if "z" in absent[0] else ways[0]["z"]
+    ways = [{name: t for name, t in way.items() if name not in ("z", *gone)} for way, gone in zip(ways, absent, strict=True)]
+    tensors = [*ways[0].values(), *ways[1].values(), *([] if z is None else [z])]
+    options = {"z": z, "delta_softplus": True}
+    expected = selective_scan(**ways[0], **options, reverse=reverse, backend="reference") + selective_scan(
+        **ways[1], **options, reverse=not reverse, backend="reference"
+    )
+    out = bidirectional_scan(ScanInputs(**ways[0]), ScanInputs(**ways[1]), **options, reverse=reverse, backend=backend)
+    torch.testing.assert_close(out, expected)
+    weights = torch.linspace(-1, 1, out.numel(), dtype=out.dtype).reshape(out.shape)
+    for got, exact in zip(*(torch.autograd.grad(each, tensors, weights) for each in (out, expected)), strict=True):
+        torch.testing.assert_close(got, exact)
+
+
+def test_bidirectional_scan_fails_when_the_directions_differ_in_size():
+    short, long = (ScanInputs(**{k: v for k, v in make_inputs(length=n).items() if k != "z"}) for n in (7, 8))
+    with pytest.raises(ValueError, match=r"both directions must agree in u \(B, D, L\) and A \(D, N\); got u \(2, 5, 7\) and"):
+        bidirectional_scan(short, long)
 
 
 @pytest.mark.parametrize("reverse", [False, True])
@@ -216,8 +262,11 @@ def test_selective_scan_takes_the_reference_when_tensors_are_elsewhere():
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_selective_scan_output_can_be_changed_in_place(backend, dtype):
+@pytest.mark.parametrize("innermost", ["positions", "channels"])
+def test_selective_scan_output_can_be_changed_in_place(backend, dtype, innermost):
     inputs = make_inputs(dtype=dtype)
+    if innermost == "channels":
+        inputs["u"] = inputs["u"].detach().transpose(1, 2).contiguous().transpose(1, 2).requires_grad_()
     expected = torch.autograd.grad((2 * selective_scan(**inputs, backend=backend)).sum(), inputs["u"])[0]
     changed = selective_scan(**inputs, backend=backend).mul_(2)
     assert torch.autograd.grad(changed.sum(), inputs["u"])[0].equal(expected)
@@ -235,8 +284,100 @@ def test_selective_scan_over_nothing_is_empty_and_differentiable(backend, revers
 
 
 def test_selective_scan_fails_when_the_backend_is_unknown():
-    with pytest.raises(ValueError, match=r"one of cpu, cuda, reference was expected, 'cuda9' was given(.|\n)*fix:"):
+    with pytest.raises(ValueError, match=r"one of cpu, cuda, reference, triton was expected, 'cuda9' was given(.|\n)*fix:"):
         selective_scan(**make_inputs(), backend="cuda9")
+
+
+def test_selective_scan_on_a_gpu_prefers_mamba_ssm_then_triton_then_the_reference(monkeypatch):
+    for missing, expected in [(None, "cuda"), ("cuda", "triton"), ("cuda triton", "reference")]:
+        for module in (cuda, triton):
+            own_name = module.__name__.rpartition(".")[2]
+            monkeypatch.setattr(
+                module, "missing_package", lambda own=own_name, gone=missing: own if gone and own in gone else None
+            )
+        package._choose.cache_clear()
+        assert package._choose("cuda") == expected
+    package._choose.cache_clear()
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("absent", [(), ("D", "z", "delta_bias")])
+def test_selective_scan_cuda_hands_mamba_ssm_what_its_kernels_take(monkeypatch, reverse, dtype, absent):
+    inputs = {name: tensor.detach() for name, tensor in make_inputs().items() if name not in absent}
+    inputs = {name: tensor.to(dtype) if name in ("u", "z") else tensor for name, tensor in inputs.items()}
+
+    def selective_scan_fn(u, delta, A, B, C, D, z, delta_bias, delta_softplus):
+        """What the package documents: u's precision for the sequences, float32 for the rest, positions innermost."""
+        assert {t.dtype for t in (u, delta, B, C, z) if t is not None} == {dtype}
+        assert {t.dtype for t in (A, D, delta_bias) if t is not None} == {torch.float32}
+        assert all(t.stride(-1) == 1 for t in (u, delta, B, C, z) if t is not None)
+        return selective_scan(u, delta, A, B, C, D, z, delta_bias, delta_softplus, backend="reference")
+
+    monkeypatch.setattr(cuda, "_published", lambda: selective_scan_fn)
+    named = ScanInputs(**{name: tensor for name, tensor in inputs.items() if name != "z"})
+    out = cuda.scan(named, inputs.get("z"), True, reverse)
+    expected = selective_scan(**inputs, delta_softplus=True, reverse=reverse, backend="reference")
+    torch.testing.assert_close(out, expected, atol=0.05 if dtype == torch.bfloat16 else 1e-6, rtol=0.05)
+
+
+@pytest.mark.parametrize(("dtype", "states"), [(torch.float64, 2), (torch.float32, 257)])
+def test_selective_scan_cuda_fails_when_the_kernels_cannot_take_the_precision_or_the_states(dtype, states):
+    inputs = {name: tensor for name, tensor in make_inputs(1, 1, 2, states, dtype).items() if name != "z"}
+    with pytest.raises(ValueError, match=r"'cuda' takes single or half precision and at most 256 states, got torch\.float"):
+        cuda.scan(ScanInputs(**inputs), None, True, False)
+
+
+def test_selective_scan_fails_when_a_backend_lacks_its_package():
+    cuda.missing_package.cache_clear()
+    with pytest.raises(ImportError, match=r"'cuda' needs the package mamba-ssm(.|\n)*fix: install it, or pass backend=None"):
+        selective_scan(**make_inputs(), backend="cuda")
+
+
+def test_selective_scan_cuda_says_why_mamba_ssm_cannot_be_imported(monkeypatch):
+    def broken():
+        raise ImportError("undefined symbol")
+
+    monkeypatch.setattr(cuda.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(cuda, "_published", broken)
+    cuda.missing_package.cache_clear()
+    assert cuda.missing_package() == "a mamba-ssm that can be imported (ImportError: undefined symbol)"
+    cuda.missing_package.cache_clear()
+
+
+@pytest.mark.parametrize("backend", ["cuda", "triton"])
+def test_selective_scan_fails_when_a_gpu_backend_is_given_tensors_elsewhere(monkeypatch, backend):
+    monkeypatch.setattr(cuda, "missing_package", lambda: None)
+    inputs = {name: tensor.detach().to("meta") for name, tensor in make_inputs().items()}
+    with pytest.raises(ValueError, match=rf"backend '{backend}' needs tensors on a CUDA device(.|\n)*these are on meta"):
+        selective_scan(**inputs, backend=backend)
+
+
+def test_selective_scan_triton_compiles_for_a_gpu_that_is_not_there(tmp_path):
+    root = Path(encoders.__file__).parents[1]
+    environment = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(root)}
+    script = Path(__file__).with_name("compile_triton_kernels.py")
+    ran = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.split() == ["tile_states", "pass_states", "tile_outputs", "tile_adjoints", "tile_gradients"] * 2
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("backend", ["triton", "cuda"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_selective_scan_on_a_gpu_equals_the_reference(backend, dtype, reverse):
+    if backend == "cuda" and cuda.missing_package():
+        pytest.skip(f"needs {cuda.missing_package()}")
+    inputs = {name: tensor.detach().cuda() for name, tensor in make_inputs(2, 70, 333, 16).items()}
+    inputs = {name: tensor.to(dtype) if name in SEQUENCES else tensor for name, tensor in inputs.items()}
+    exact = {name: tensor.double() for name, tensor in inputs.items()}
+    expected_out, expected = scan_with_gradients(exact, delta_softplus=True, reverse=reverse, backend="reference")
+    out, gradients = scan_with_gradients(inputs, delta_softplus=True, reverse=reverse, backend=backend)
+    tolerance = 5e-5 if dtype == torch.float32 else 2e-2
+    assert (out.double() - expected_out).abs().max() <= tolerance * expected_out.abs().max()
+    for name, gradient in gradients.items():
+        assert (gradient.double() - expected[name]).abs().max() <= tolerance * expected[name].abs().max(), name
 
 
 def test_selective_scan_fails_when_the_cpu_backend_cannot_reach_the_tensors():

@@ -48,19 +48,34 @@ def adamw(model: nn.Module, learning_rate: float, weight_decay: float) -> AdamW:
     return AdamW(parameter_groups(model, weight_decay), lr=learning_rate)
 
 
-def require_finite(loss: float, epoch: int, step: int) -> None:
+def require_finite(what: str, value: float, epoch: int, step: int, model: nn.Module) -> None:
     """Stop a training that has diverged, before its weights are touched.
 
     Args:
-        loss: of this step.
+        what: the value's name, "loss" or "gradient norm".
+        value: of this step.
         epoch: number of the epoch, from 0.
         step: number of the step, from 0.
+        model: whose weights and gradients are looked through for the ones that are not finite.
 
     Raises:
-        FloatingPointError: the loss is NaN or infinite.
+        FloatingPointError: the value is NaN or infinite; it names the parameters concerned.
     """
-    if not math.isfinite(loss):
-        raise FloatingPointError(
-            f"A finite loss was expected, got {loss} at step {step} (epoch {epoch}).\n  where: the training loop\n"
-            "  fix: lower train.learning_rate or set train.mixed_precision=no; the last whole epoch is saved."
-        )
+    if math.isfinite(value):
+        return
+    weights = [name for name, p in model.named_parameters() if not p.isfinite().all()]
+    gradients = [name for name, p in model.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
+    if weights:
+        where = f"weights that are not finite: {_shortened(weights)}"
+    elif gradients:
+        where = f"gradients that are not finite: {_shortened(gradients)}"
+    else:
+        where = "all weights and gradients are finite: the batch is not, or the arithmetic overflows"
+    raise FloatingPointError(
+        f"A finite {what} was expected, got {value} at step {step} (epoch {epoch}).\n  where: the training loop; {where}\n"
+        "  fix: lower train.learning_rate or set train.mixed_precision=no; the last whole epoch is saved."
+    )
+
+
+def _shortened(names: list[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -2,6 +2,7 @@
 
     reference   plain PyTorch, one step after another, on any device: the text to read and the oracle of the tests
     cpu         compiled with numba: linear time and memory, forward and backward, on the processor
+    triton      chunked kernels for GPUs, both directions from one launch; on the processor in Triton's interpreter, for tests
     cuda        mamba-ssm's kernels, where they are installed
 
 The state h (B, D, N) starts at zero and runs along L (from the end when `reverse`):
@@ -20,12 +21,12 @@ from torch import Tensor
 
 from encoders.selective_scan.inputs import ScanInputs, check_inputs
 
-__all__ = ["BACKENDS", "selective_scan"]
+__all__ = ["BACKENDS", "ScanInputs", "bidirectional_scan", "selective_scan"]
 
 logger = logging.getLogger(__name__)
 
-BACKENDS = ("reference", "cpu", "cuda")
-PREFERENCE = {"cpu": ("cpu",), "cuda": ("cuda", "reference")}  # by kind of device; elsewhere the reference
+BACKENDS = ("reference", "cpu", "triton", "cuda")
+PREFERENCE = {"cpu": ("cpu",), "cuda": ("cuda", "triton", "reference")}  # by kind of device; elsewhere the reference
 
 
 def selective_scan(
@@ -57,7 +58,7 @@ def selective_scan(
         delta_softplus: whether softplus makes the step sizes positive.
         reverse: runs from the last position to the first: flip(scan(flip(inputs))).
         backend: one of BACKENDS; None takes the best that the tensors' device allows: "cpu" in main memory; on a GPU "cuda" where
-            mamba-ssm is installed, else "reference". The choice is logged once.
+            mamba-ssm is installed, else "triton", else "reference". The choice is logged once.
 
     Returns:
         (B, D, L) in u's dtype.
@@ -73,6 +74,49 @@ def selective_scan(
     inputs = ScanInputs(u, delta, A, B, C, D, delta_bias)
     check_inputs(inputs, z)
     return _backend(backend, u.device).scan(inputs, z, bool(delta_softplus), bool(reverse))
+
+
+def bidirectional_scan(
+    forward: ScanInputs,
+    backward: ScanInputs,
+    z: Tensor | None = None,
+    delta_softplus: bool = False,
+    reverse: bool = False,
+    backend: str | None = None,
+) -> Tensor:
+    """scan(forward) from the first position to the last plus scan(backward) from the last to the first, both gated by z.
+
+    One launch where the backend can, never a flipped copy where it can run in reverse; "cuda" can do neither.
+
+    Args:
+        forward: what the first direction reads, each direction having its own u, delta, A, B, C, D and delta_bias.
+        backward: what the second reads, in the same order of positions.
+        z: the gate of both, (B, D, L).
+        delta_softplus: as in `selective_scan`, for both.
+        reverse: changes the ends: flip(bidirectional_scan(flipped inputs)).
+        backend: as in `selective_scan`.
+
+    Returns:
+        (B, D, L) in u's dtype.
+
+    Raises:
+        ValueError, ImportError: as in `selective_scan`; or the two directions differ in shape.
+
+    Reference:
+        Li et al., VideoMamba: State Space Model for Efficient Video Understanding, 2024, section 3.2.
+    """
+    check_inputs(forward, z)
+    check_inputs(backward, z)
+    if forward.u.shape != backward.u.shape or forward.A.shape != backward.A.shape:
+        raise ValueError(
+            "Bidirectional selective scan: both directions must agree in u (B, D, L) and A (D, N); got u "
+            f"{tuple(forward.u.shape)} and {tuple(backward.u.shape)}, A {tuple(forward.A.shape)} and {tuple(backward.A.shape)}.\n"
+            "  fix: give both the same sizes."
+        )
+    module, softplus = _backend(backend, forward.u.device), bool(delta_softplus)
+    if hasattr(module, "scan_both_ways"):
+        return module.scan_both_ways(forward, backward, z, softplus, bool(reverse))
+    return module.scan(forward, z, softplus, bool(reverse)) + module.scan(backward, z, softplus, not reverse)
 
 
 def _backend(name: str | None, device: torch.device):

@@ -1,7 +1,8 @@
 """The selective scan on the processor: (B, D, L) tensors in and out, gradients included, through the compiled kernels.
 
 Linear time; the backward pass recomputes the states from those saved before each tile, so that memory stays at B·D·L.
-Work is shared among `torch.get_num_threads()` threads; results do not depend on their number.
+Work is shared among `torch.get_num_threads()` threads; results do not depend on their number. Sequences are read where they
+lie, whether positions or channels are innermost.
 """
 
 import torch
@@ -27,67 +28,70 @@ def scan(inputs: ScanInputs, z: Tensor | None, delta_softplus: bool, reverse: bo
     u, delta, A, B, C, D, delta_bias = inputs
     inputs = (u, delta, A, B, C, D, z, delta_bias)
     keep_states = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs)
-    out_BLD = _SelectiveScan.apply(*inputs, delta_softplus, reverse, keep_states)
-    return out_BLD.transpose(1, 2).to(u.dtype)  # outside the Function: autograd lets nobody write into a view that one returned
+    out = _SelectiveScan.apply(*inputs, delta_softplus, reverse, keep_states)
+    return _as_sequence(out, u.is_contiguous()).to(u.dtype)  # outside: a view that a Function returns is read-only
 
 
 class _SelectiveScan(torch.autograd.Function):
     @staticmethod
     def forward(ctx, u, delta, A, B, C, D, z, delta_bias, delta_softplus, reverse, keep_states):
         inputs = (u, delta, A, B, C, D, z, delta_bias)
-        arrays = _as_arrays(*inputs)
-        u_BLD, order = arrays[0], A.shape[1]
-        batch, length, channels = u_BLD.shape
-        out = torch.empty_like(u_BLD)
-        tiles = -(-length // TILE) if keep_states else 0
-        states = u_BLD.new_empty(batch, tiles, order, channels)
+        arrays, across = _as_arrays(*inputs)
+        (batch, channels, length), order = u.shape, A.shape[1]
+        out = torch.empty_like(arrays[0])
+        states = out.new_empty(batch, -(-length // TILE) if keep_states else 0, order, channels)
         ctx.flags = (delta_softplus, reverse)
-        share_out(scan_forward, (*arrays, *ctx.flags, out, states), batch * -(-channels // LANES))
+        share_out(scan_forward, (*arrays, *ctx.flags, *across, out, states), batch * -(-channels // LANES))
         ctx.save_for_backward(*inputs, states)
         return out
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_out_BLD):
+    def backward(ctx, grad_out):
         *inputs, states = ctx.saved_tensors
-        arrays = _as_arrays(*inputs)
-        u_BLD, order = arrays[0], inputs[2].shape[1]
-        batch, length, channels = u_BLD.shape
+        arrays, across = _as_arrays(*inputs)
+        (batch, channels, length), order = inputs[0].shape, inputs[2].shape[1]
         blocks = -(-channels // LANES)
-        grad_u, grad_delta, grad_z = torch.empty_like(u_BLD), torch.empty_like(u_BLD), torch.empty_like(arrays[6])
-        grad_B, grad_C = u_BLD.new_empty(2, blocks, batch, length, order)
-        grad_A = u_BLD.new_empty(batch, order, channels)
-        grad_D, grad_bias = u_BLD.new_empty(2, batch, channels)
+        grad_u, grad_delta, grad_z = torch.empty_like(arrays[0]), torch.empty_like(arrays[1]), torch.empty_like(arrays[6])
+        grad_B, grad_C = grad_u.new_empty(2, blocks, batch, length, order)
+        grad_A = grad_u.new_empty(batch, order, channels)
+        grad_D, grad_bias = grad_u.new_empty(2, batch, channels)
         results = (grad_u, grad_delta, grad_z, grad_B, grad_C, grad_A, grad_D, grad_bias)
-        share_out(scan_backward, (*arrays, *ctx.flags, states, grad_out_BLD.contiguous(), *results), batch * blocks)
+        grad_out, across_out = _as_array(_as_sequence(grad_out, across[0]), grad_u.dtype)
+        share_out(scan_backward, (*arrays, *ctx.flags, *across, states, grad_out, across_out, *results), batch * blocks)
         grads = (
-            grad_u.transpose(1, 2),
-            grad_delta.transpose(1, 2),
-            _sum_in_order(grad_A).T,
-            _sum_in_order(grad_B).transpose(1, 2),
-            _sum_in_order(grad_C).transpose(1, 2),
-            _sum_in_order(grad_D),
-            grad_z.transpose(1, 2),
-            _sum_in_order(grad_bias),
+            *(_as_sequence(grad_u, across[0]), _as_sequence(grad_delta, across[1]), _sum_in_order(grad_A).T),
+            *(_sum_in_order(grad_B).transpose(1, 2), _sum_in_order(grad_C).transpose(1, 2), _sum_in_order(grad_D)),
+            *(_as_sequence(grad_z, across[2]), _sum_in_order(grad_bias)),
         )
         return *(None if t is None else g.to(t.dtype) for g, t in zip(grads, inputs, strict=True)), None, None, None
 
 
-def _as_arrays(u, delta, A, B, C, D, z, delta_bias) -> tuple[Tensor, ...]:
-    """The tensors as the kernels read them: one precision, channels innermost, zeros for absent vectors, no gate for no z."""
+def _as_arrays(u, delta, A, B, C, D, z, delta_bias) -> tuple[tuple[Tensor, ...], tuple[bool, bool, bool]]:
+    """The tensors as the kernels read them, zeros for absent vectors, no gate for no z; and `across` of u, delta and z."""
     given = [t for t in (u, delta, A, B, C, D, z, delta_bias) if t is not None]
     dtype = torch.float64 if any(t.dtype == torch.float64 for t in given) else torch.float32
-
-    def sequence(tensor: Tensor | None) -> Tensor:
-        return A.new_empty(0, 0, 0, dtype=dtype) if tensor is None else tensor.transpose(1, 2).to(dtype).contiguous()
 
     def vector(tensor: Tensor | None) -> Tensor:
         return A.new_zeros(A.shape[0], dtype=dtype) if tensor is None else tensor.to(dtype).contiguous()
 
-    return (
-        *(sequence(u), sequence(delta), A.to(dtype).contiguous(), sequence(B), sequence(C)),
-        *(vector(D), sequence(z), vector(delta_bias)),
-    )
+    (u, across_u), (delta, across_delta) = _as_array(u, dtype), _as_array(delta, dtype)
+    z, across_z = (A.new_empty(0, 0, 0, dtype=dtype), False) if z is None else _as_array(z, dtype)
+    B, C = (t.transpose(1, 2).to(dtype).contiguous() for t in (B, C))
+    arrays = (u, delta, A.to(dtype).contiguous(), B, C, vector(D), z, vector(delta_bias))
+    return arrays, (across_u, across_delta, across_z)
+
+
+def _as_array(sequence_BDL: Tensor, dtype: torch.dtype) -> tuple[Tensor, bool]:
+    """(B, D, L) and True where positions lie innermost; otherwise (B, L, D) and False. A copy only if it lies in pieces."""
+    sequence_BDL = sequence_BDL.to(dtype)
+    across = sequence_BDL.is_contiguous()
+    return (sequence_BDL, True) if across else (sequence_BDL.transpose(1, 2).contiguous(), False)
+
+
+def _as_sequence(array: Tensor, across: bool) -> Tensor:
+    """What `_as_array` was given, (B, D, L)."""
+    return array if across else array.transpose(1, 2)
 
 
 def _sum_in_order(partial: Tensor) -> Tensor:

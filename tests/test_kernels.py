@@ -4,31 +4,31 @@ import numpy as np
 import pytest
 from numba import njit
 
-from encoders import vector_math
+from encoders.selective_scan import kernels
 
 
 @njit
 def apply_exp(x, out):
     for i in range(x.size):
-        out[i] = vector_math.exp(x[i])
+        out[i] = kernels.exp(x[i])
 
 
 @njit
 def apply_exp2(x, out):
     for i in range(x.size):
-        out[i] = vector_math.exp2(x[i])
+        out[i] = kernels.exp2(x[i])
 
 
 @njit
 def apply_softplus(x, out):
     for i in range(x.size):
-        out[i] = vector_math.softplus(x[i])
+        out[i] = kernels.softplus(x[i])
 
 
 @njit
 def apply_sigmoid(x, out):
     for i in range(x.size):
-        out[i] = vector_math.sigmoid(x[i])
+        out[i] = kernels.sigmoid(x[i])
 
 
 CASES = {
