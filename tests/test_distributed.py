@@ -1,6 +1,9 @@
 """Gathers under real processes (gloo), against one process that holds everything."""
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numba
 import pytest
@@ -99,6 +102,17 @@ def test_require_processes_refuses_another_number_than_launched(monkeypatch):
     require_processes(2)
     with pytest.raises(RuntimeError, match="promised 2 processes \\(WORLD_SIZE\\), but 1 met"):
         require_processes(1)
+
+
+def test_set_threads_holds_from_the_first_call_on_after_torch_has_started_its_threads():
+    script = (
+        "import torch; torch.set_num_threads(2); torch.randn(1000, 1000) @ torch.randn(1000, 1000)\n"
+        "from brainmt_align.training.distributed import set_threads\n"
+        "assert set_threads(1, 1) == 1 == torch.get_num_threads()"
+    )
+    root = Path(__file__).parents[1]
+    ran = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
 
 
 def test_set_threads_shares_the_cores_among_local_processes(monkeypatch):

@@ -84,9 +84,9 @@ def set_threads(threads: int | None, local_processes: int) -> int:
     """
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     share = min(threads or max(1, usable // local_processes), usable)
-    torch.set_num_threads(share)
     numba.set_num_threads(min(share, numba.config.NUMBA_NUM_THREADS))
-    return share
+    torch.set_num_threads(share)  # last: starting numba's threads sets the number of the OpenMP library that torch may share
+    return torch.get_num_threads()
 
 
 class _GatherWithGrad(torch.autograd.Function):
