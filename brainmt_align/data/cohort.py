@@ -1,13 +1,13 @@
 """Cohort: scans, genomes and tables of people flow in; one table of people and one of their runs, joined by id, flow out."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 
 from brainmt_align.data.bids import find_runs
+from brainmt_align.data.genome_table import checked_ids, genomes_by_id, match_genomes, read_mapping
 from brainmt_align.data.genotypes import list_samples
 from brainmt_align.data.scan_table import (
     SHOWN,
@@ -19,7 +19,7 @@ from brainmt_align.data.scan_table import (
     of_people,
     runs_of_pairs,
 )
-from brainmt_align.data.tables import clean_ids, read_table, some
+from brainmt_align.data.tables import read_table, some
 
 
 class Genomes(NamedTuple):
@@ -114,7 +114,7 @@ def read_scans(
     scans = _read_rows(runs, table, mask, root, faults)
     people = scans["subject_id"].dropna()
     if table is not None:
-        people = _read_mapping(table, "pairs", faults)
+        people = read_mapping(table, "pairs", faults)
         faults += _find_gaps(people, {"scan": set(scans["subject_id"].dropna())}, [])
     faults += find_file_faults(of_people(scans, people) if _names_people_alone(table) else scans, mask_rule)
     if faults:
@@ -147,8 +147,8 @@ def read_genomes(
     if tables["pairs"] is None:
         return Genomes(samples, [])
     faults: list[str] = []
-    genomes = _genomes(samples, faults)
-    sample_of = _match_genomes(**tables, known=set(), faults=faults)
+    genomes = genomes_by_id(samples, faults)
+    sample_of = match_genomes(**tables, known=set(), faults=faults)
     having = {subject for subject, sample in sample_of.items() if sample in genomes}
     gaps = _find_gaps(sample_of, {"genome": having}, []) if having else []
     faults += gaps if unmatched == "error" else []
@@ -195,11 +195,11 @@ def build_cohort(
     faults: list[str] = []
     scans = _read_rows(runs, pairs, mask, root, faults)
     rows = None if participants is None else _clean_participants(participants, faults)
-    genomes = _genomes(genotype_samples, faults)
+    genomes = genomes_by_id(genotype_samples, faults)
 
     sides = {"scan": set(scans["subject_id"].dropna())}
     sides |= {} if rows is None else {"row in participants": set(rows["subject_id"])}
-    sample_of = _match_genomes(pairs, id_map, set().union(*sides.values()), faults)
+    sample_of = match_genomes(pairs, id_map, set().union(*sides.values()), faults)
     sides["genome"] = {subject for subject, sample in sample_of.items() if sample in genomes}
     kept = sorted(set(sample_of).intersection(*sides.values()))
     if kept:
@@ -262,20 +262,6 @@ def _check_tables(participants, pairs, id_map, unmatched: str) -> None:
         )
 
 
-def _ids(values: Iterable, table: str, faults: list[str], several_rows: bool = False) -> list[str | None]:
-    """Clean ids of one column; its faults go on the list, duplicates among them unless an id may have several rows."""
-    ids, found = clean_ids(values)
-    faults += [f"{table}: {fault}" for fault in found if not (several_rows and "duplicated" in fault)]
-    return ids
-
-
-def _genomes(samples: Sequence[str], faults: list[str]) -> dict[str, str]:
-    """Clean id → id as the genotype file writes it."""
-    genomes = dict(zip(_ids(samples, "genotypes", faults), samples, strict=True))
-    genomes.pop(None, None)
-    return genomes
-
-
 def _read_rows(
     runs: pd.DataFrame | None, pairs: pd.DataFrame | None, mask: str | Path | None, root: str | Path | None, faults: list[str]
 ) -> pd.DataFrame:
@@ -283,44 +269,15 @@ def _read_rows(
     if names_scans(pairs):
         runs = runs_of_pairs(pairs, root)
     else:
-        runs = runs.assign(subject_id=_ids(runs["subject_id"], "scans", faults, several_rows=True))
+        runs = runs.assign(subject_id=checked_ids(runs["subject_id"], "scans", faults, several_rows=True))
     return clean_runs(runs, mask, faults)
 
 
 def _clean_participants(participants: pd.DataFrame, faults: list[str]) -> pd.DataFrame:
     """Participants with subject_id in place of participant_id, one row an id; all else is complained of."""
-    ids = pd.Series(_ids(participants["participant_id"], "participants", faults), index=participants.index, dtype="str")
+    ids = pd.Series(checked_ids(participants["participant_id"], "participants", faults), index=participants.index, dtype="str")
     rows = participants.drop(columns="participant_id").assign(subject_id=ids)
     return rows[ids.notna() & ~ids.duplicated()]
-
-
-def _match_genomes(pairs: pd.DataFrame | None, id_map: pd.DataFrame | None, known: set[str], faults: list[str]) -> dict[str, str]:
-    """The genome of everyone who should take part: by the pair table, else of everyone known by the id map or the same id."""
-    name, table = ("pairs", pairs) if pairs is not None else ("id_map", id_map)
-    mapped = {} if table is None else _read_mapping(table, name, faults)
-    sample_of = mapped if pairs is not None else {subject: subject for subject in known} | mapped
-    owners = defaultdict(list)
-    for subject in sorted(sample_of):
-        owners[sample_of[subject]].append(subject)
-    shared = [f"{sample} ({', '.join(people)})" for sample, people in sorted(owners.items()) if len(people) > 1]
-    if shared:
-        faults.append(f"{name}: genomes that belong to two people: {some(shared, SHOWN)}")
-    # An id map may cover more people than this cohort.
-    return {subject: sample for subject, sample in sample_of.items() if pairs is not None or subject in known}
-
-
-def _read_mapping(table: pd.DataFrame, name: str, faults: list[str]) -> dict[str, str]:
-    """participant_id → sample_id; only a pair table that names scans may have several rows a person, all with one genome."""
-    subjects = _ids(table["participant_id"], name, faults, several_rows=names_scans(table))
-    samples = _ids(table["sample_id"], f"{name}, sample_id", faults, several_rows=True)
-    found = defaultdict(dict)
-    for subject, sample in zip(subjects, samples, strict=True):
-        if subject is not None and sample is not None:
-            found[subject][sample] = None
-    torn = [f"{subject} ({', '.join(several)})" for subject, several in found.items() if len(several) > 1]
-    if torn:
-        faults.append(f"{name}: people with two genomes: {some(torn, SHOWN)}")
-    return {subject: next(iter(several)) for subject, several in found.items()}
 
 
 def _find_gaps(sample_of: Mapping[str, str], sides: Mapping[str, set[str]], unclaimed: Sequence[str]) -> list[str]:
