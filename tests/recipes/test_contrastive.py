@@ -242,7 +242,7 @@ def test_contrastive_says_whom_it_left_out_and_which_regions_it_dropped(words, c
     out = contrastive.main([*words["training"], *files, f"out={tmp_path / 'run'}", "train.epochs=1"])
     said = capsys.readouterr().out
     assert "no row in participants for 2 of 30 people: 0029, 0030" in said
-    assert "1 regions do not vary among the training people and are dropped: QUIET" in said
+    assert "1 of 3 regions do not vary among the training people and are dropped: QUIET" in said
     record = json.loads((out / "metrics.json").read_text())
     assert record["dropped_regions"] == {"caduceus": ["QUIET"]} and sum(record["people"].values()) == 28
 
