@@ -1,6 +1,11 @@
 """Atomic writing: a whole file or the old one, and nothing left beside it."""
 
+import os
+from functools import partial
+
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from brainmt_align.atomic import write_atomically
 
@@ -14,10 +19,20 @@ def test_write_atomically_puts_the_whole_file_in_place(tmp_path):
 def test_write_atomically_leaves_the_old_file_when_writing_fails(tmp_path):
     (tmp_path / "a.txt").write_text("old")
 
-    def fail(partial):
-        partial.write_text("half")
+    def fail(path):
+        path.write_text("half")
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
         write_atomically(tmp_path / "a.txt", fail)
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("a.txt", "old")]
+
+
+@pytest.mark.parametrize("umask, mode", [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_write_atomically_lets_the_umask_decide_who_reads_a_safetensors_file(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        written = write_atomically(tmp_path / "a.safetensors", partial(save_file, {"a": np.zeros(1)}))
+    finally:
+        os.umask(before)
+    assert written.stat().st_mode & 0o777 == mode
