@@ -1,6 +1,7 @@
-"""Atomic writing: a path and a function that writes flow in, a whole file, or the untouched old one, flows out."""
+"""Writing: a path and a function that writes flow in, a whole file, or the untouched old one, flows out."""
 
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,3 +29,26 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> Path:
         return partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def require_writable(folder: Path, key: str) -> None:
+    """Refuse a folder that files cannot be written to, before any work; leaves nothing behind and makes no folder.
+
+    Args:
+        folder: need not exist yet; then the nearest folder above it that does is tried.
+        key: the configuration key that names it, for the message.
+
+    Raises:
+        PermissionError: nothing can be written there, for whatever reason: rights, a full or read-only disk, a file in the way.
+    """
+    place = folder.absolute()
+    there = next(each for each in (place, *place.parents) if each.exists())
+    try:
+        with tempfile.NamedTemporaryFile(dir=there, prefix=".writable-") as file:
+            file.write(b"x")
+            file.flush()
+    except OSError as error:
+        raise PermissionError(
+            f"A place to write to was expected, got one that refuses: {error.strerror}.\n"
+            f"  file: {folder}\n  fix: set {key}= to another place, or have the rights to {there} changed."
+        ) from error

@@ -104,6 +104,7 @@ def main(argv: list[str] | None = None) -> Path:
         write_products(config, model, datasets, embeddings, figures)
         print_figures(config, figures)
     accelerator.end_training()
+    checkpoints.close_run_folder(out)
     return out
 
 

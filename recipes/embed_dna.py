@@ -21,9 +21,10 @@ from encoders import load_dna_encoder
 
 def main(argv: list[str] | None = None) -> Path:
     """Run the recipe; returns the run folder."""
-    # 1. Configuration.
+    # 1. Configuration and a place for the run.
     config = load_config(EmbedDNAConfig, sys.argv[1:] if argv is None else argv)
     data, dna, out = config.data, config.dna, Path(config.out)
+    checkpoints.check_run_folder(out)
 
     # 2. One process embeds; the others, if any were launched, wait.
     accelerator = start_processes(out, config.threads)
@@ -61,6 +62,7 @@ def main(argv: list[str] | None = None) -> Path:
         )
         if left_out := describe_counts(summary.counts):
             print(left_out)
+        checkpoints.close_run_folder(out)
     accelerator.wait_for_everyone()
     return out
 

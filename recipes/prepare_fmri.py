@@ -19,9 +19,10 @@ from brainmt_align.training.distributed import start_processes
 
 def main(argv: list[str] | None = None) -> Path:
     """Run the recipe; returns the run folder."""
-    # 1. Configuration.
+    # 1. Configuration and a place for the run.
     config = load_config(PrepareFMRIConfig, sys.argv[1:] if argv is None else argv)
     data, out = config.data, Path(config.out)
+    checkpoints.check_run_folder(out)
 
     # 2. One process prepares; the others, if any were launched, wait.
     accelerator = start_processes(out, config.threads)
@@ -51,6 +52,7 @@ def main(argv: list[str] | None = None) -> Path:
         checkpoints.write_json(out / "metrics.json", figures)
         folder = Path(runs["store_path"].iloc[0]).parent
         print(f"{figures['runs']} runs of {figures['people']} people are in {folder}; see {out / 'runs.tsv'}")
+        checkpoints.close_run_folder(out)
     accelerator.wait_for_everyone()
     return out
 

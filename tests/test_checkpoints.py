@@ -1,5 +1,11 @@
 """The run folder: nothing is lost, nothing unfit is loaded, an interrupted run goes on."""
 
+import errno
+import fcntl
+import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pandas as pd
@@ -8,10 +14,11 @@ import torch
 from torch import nn
 
 from brainmt_align.atomic import write_atomically
-from brainmt_align.training import checkpoints
+from brainmt_align.training import checkpoints, run_folder
 from brainmt_align.training.checkpoints import (
     History,
     check_run_folder,
+    close_run_folder,
     load_progress,
     load_weights,
     open_run_folder,
@@ -45,6 +52,9 @@ def test_open_run_folder_archives_a_finished_run(tmp_path):
     again = open_run_folder(out, "a: 1\n")
     assert not again.resumed
     assert (again.archived / "metrics.json").exists() and str(again.archived) in again.note
+    assert sorted(file.name for file in out.iterdir()) == [".lock", "config.yaml"]
+    assert not (again.archived / ".lock").exists()
+    close_run_folder(out)
     assert [file.name for file in out.iterdir()] == ["config.yaml"]
 
 
@@ -56,9 +66,18 @@ def test_open_run_folder_continues_only_the_same_configuration(tmp_path):
     again = open_run_folder(out, "a: 1\n")
     assert again.resumed and again.note == f"The interrupted run in {out} goes on"
     assert not (out / "last.state.pt.partial-12").exists()
-    other = open_run_folder(out, "a: 2\n")
+    other = open_run_folder(out, "a: 2\nb: {c: [3]}\n")
     assert not other.resumed
+    assert other.note.endswith("but cannot go on with other settings: a was 1, is 2; b.c was None, is [3]")
     assert (other.archived / "last.state.pt").read_text() == "state"
+
+
+def test_open_run_folder_continues_when_only_keys_that_change_no_result_differ(tmp_path):
+    text = "threads: {0}\ntracker: {1}\nout: {2}\nstores: {{bold: {3}, dna: {3}}}\ntrain: {{workers: {0}, epochs: 2}}\n"
+    open_run_folder(tmp_path / "run", text.format(1, "null", "run", "a"))
+    (tmp_path / "run" / "last.state.pt").write_text("state")
+    assert open_run_folder(tmp_path / "run", text.format(2, "wandb", "./run", "b")).resumed
+    assert (tmp_path / "run" / "config.yaml").read_text() == text.format(2, "wandb", "./run", "b")
 
 
 @pytest.mark.parametrize("content", ["thesis/a.txt", "notes.txt"])
@@ -99,6 +118,74 @@ def test_open_run_folder_never_reuses_an_archive_name(tmp_path):
     for _ in range(3):
         archives.add(open_run_folder(out, "a: 1\n").archived)
     assert len(archives) == 3
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from brainmt_align.training.run_folder import open_run_folder
+out = Path(sys.argv[1])
+open_run_folder(out, "a: 1")
+(out / "last.state.pt").write_text("state")
+print("open", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def other_process(tmp_path):
+    """A process that works in tmp_path / "run"."""
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path / "run")], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "open\n"
+        yield process
+        process.kill()
+
+
+def test_open_run_folder_refuses_a_folder_in_which_another_process_works_until_that_is_killed(tmp_path, other_process):
+    out = tmp_path / "run"
+    for refuse in (check_run_folder, lambda place: open_run_folder(place, "a: 1"), lambda place: open_run_folder(place, "a: 2")):
+        with pytest.raises(RuntimeError, match=r"got one in which another process works\.\n  file: .*run\n  fix: wait"):
+            refuse(out)
+    assert [folder.name for folder in tmp_path.iterdir()] == ["run"]
+    other_process.kill()
+    other_process.wait()
+    assert open_run_folder(out, "a: 1").resumed
+
+
+def test_open_run_folder_refuses_when_it_locked_a_run_that_was_moved_meanwhile(tmp_path, monkeypatch):
+    def moved(file, kind, path):
+        (path / ".lock").rename(path / "elsewhere")
+
+    monkeypatch.setattr(run_folder, "_flock", moved)
+    with pytest.raises(RuntimeError, match="another process works"):
+        open_run_folder(tmp_path / "run", "a: 1")
+
+
+def test_open_run_folder_does_without_a_lock_where_the_file_system_has_none(tmp_path, monkeypatch):
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    assert not open_run_folder(tmp_path / "run", "a: 1").resumed
+
+
+def test_open_run_folder_keeps_no_lock_alive_in_a_forked_child(tmp_path):
+    open_run_folder(tmp_path / "run", "a: 1")
+    if not (child := os.fork()):
+        os._exit(len(run_folder._locks))
+    assert os.waitpid(child, 0)[1] == 0
+    close_run_folder(tmp_path / "run")
+
+
+def test_check_run_folder_refuses_a_place_that_cannot_be_written_to(tmp_path, monkeypatch):
+    def refuse(**_):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    check_run_folder(tmp_path / "new" / "run")
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", refuse)
+    with pytest.raises(PermissionError, match=r"refuses: Read-only file system\.\n  file: .*run\n  fix: set out= to another"):
+        check_run_folder(tmp_path / "new" / "run")
 
 
 def test_write_json_refuses_nan(tmp_path):

@@ -1,4 +1,4 @@
-"""The run folder: weights, optimiser state, resolved config and provenance flow in and out, each file written atomically."""
+"""The files of a run: weights, optimiser state and provenance flow in and out of its folder, each file written atomically."""
 
 import hashlib
 import importlib.metadata
@@ -17,11 +17,15 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from brainmt_align.atomic import write_atomically
+from brainmt_align.training.run_folder import STATE, RunFolder, check_run_folder, close_run_folder, open_run_folder
+
+__all__ = [
+    "History", "RunFolder", "Stateful", "check_run_folder", "close_run_folder", "load_progress", "load_weights",
+    "open_run_folder", "provenance", "read_description", "save_progress", "save_weights", "write_json",
+]  # fmt: skip
 
 PACKAGES = ("brainmt-align", "torch", "accelerate", "transformers", "numpy", "numba", "nibabel", "pysam", "safetensors")
 HASHED_BYTES = 1 << 30
-STATE = "last.state.pt"
-TRACKER_FOLDERS = {"wandb", "brainmt-align"}  # what Accelerate's trackers make in a run folder
 
 
 class Stateful(Protocol):
@@ -30,74 +34,6 @@ class Stateful(Protocol):
     def state_dict(self) -> dict: ...
 
     def load_state_dict(self, state: dict) -> object: ...
-
-
-class RunFolder(NamedTuple):
-    """Whether an interrupted run with the same configuration continues, where an earlier run's files went, and both in words."""
-
-    resumed: bool
-    archived: Path | None
-    note: str | None
-
-
-def check_run_folder(path: Path, *inputs: str | Path | None) -> None:
-    """Refuse a place that holds something else than a run, before any work; changes nothing.
-
-    A run's folder holds config.yaml and files; of folders only a tracker's.
-
-    Args:
-        path: where a run shall leave its files.
-        inputs: files that the run reads and that must not be moved away with an earlier run; None is skipped.
-
-    Raises:
-        FileExistsError: the place is a file or lies under one, is the working folder, is a folder that is neither empty nor a
-            run's, or holds one of the inputs.
-    """
-    place = path.resolve()
-    held = [str(each) for each in inputs if each is not None and Path(each).resolve().is_relative_to(place)]
-    if held or place == Path.cwd() or any(parent.is_file() for parent in place.parents):
-        got = f"one that holds {', '.join(held)}" if held else "the working folder, or a place under a file"
-        raise FileExistsError(
-            f"A folder of the run's own was expected, got {got}.\n  file: {path}\n  fix: set out= to another place."
-        )
-    entries = sorted(path.iterdir()) if path.is_dir() else []
-    inside = [entry for entry in entries if not entry.name.startswith(".") and ".partial-" not in entry.name]
-    foreign = [entry.name for entry in inside if entry.is_dir() and entry.name not in TRACKER_FOLDERS]
-    if (path.exists() and not path.is_dir()) or foreign or (inside and not (path / "config.yaml").is_file()):
-        got = "a file" if not inside else f"a folder with {', '.join(foreign[:3] or [entry.name for entry in inside[:3]])}"
-        raise FileExistsError(
-            f"A new folder or that of an earlier run was expected, got {got}.\n  file: {path}\n  fix: set out= to another place."
-        )
-
-
-def open_run_folder(path: Path, config_yaml: str, product: str = "metrics.json", resumable: str = STATE) -> RunFolder:
-    """Make room for a run without losing an earlier one.
-
-    An interrupted run (resumable state, but no product) with the same configuration is continued; any other earlier run in
-    this place is renamed to `<name>-<time it was last written>`.
-
-    Args:
-        path: the run folder.
-        config_yaml: the resolved configuration; saved as config.yaml.
-        product: file that a finished run holds.
-        resumable: file that an interrupted run can be continued from.
-
-    Raises:
-        FileExistsError: see `check_run_folder`.
-    """
-    check_run_folder(path)
-    config_file, archived = path / "config.yaml", None
-    if (path / resumable).exists() and not (path / product).exists() and config_file.read_text() == config_yaml:
-        for torn in path.glob("*.partial-*"):
-            torn.unlink()
-        return RunFolder(True, None, f"The interrupted run in {path} goes on")
-    if config_file.exists():
-        stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(max(file.stat().st_mtime for file in path.iterdir())))
-        archived = _free_name(path.with_name(f"{path.name}-{stamp}"))
-        path.rename(archived)
-    path.mkdir(parents=True, exist_ok=True)
-    write_atomically(config_file, lambda partial: partial.write_text(config_yaml))
-    return RunFolder(False, archived, f"An earlier run was in {path}; it is now {archived}" if archived else None)
 
 
 def write_json(path: Path, content: dict) -> None:
@@ -257,14 +193,6 @@ def _differences(expected: dict, recorded: dict) -> list[str]:
     """One line for every entry of `expected` that `recorded` lacks or has otherwise."""
     expected = json.loads(json.dumps(expected))
     return [f"{key}: expected {value}, got {recorded.get(key)}" for key, value in expected.items() if recorded.get(key) != value]
-
-
-def _free_name(path: Path) -> Path:
-    free, number = path, 1
-    while free.exists():
-        number += 1
-        free = path.with_name(f"{path.name}-{number}")
-    return free
 
 
 def _version(name: str) -> str | None:

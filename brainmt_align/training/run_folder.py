@@ -1,0 +1,180 @@
+"""The place of a run: a path and a configuration flow in; a folder that this process alone works in flows out."""
+
+import fcntl
+import os
+import time
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from omegaconf import OmegaConf
+
+from brainmt_align.atomic import require_writable, write_atomically
+
+STATE = "last.state.pt"
+LOCK = ".lock"
+TRACKER_FOLDERS = {"wandb", "brainmt-align"}  # what Accelerate's trackers make in a run folder
+FREE_KEYS = ("threads", "workers", "train.workers", "tracker", "out", "stores.bold", "stores.dna")  # cannot change a result
+
+_locks: dict[Path, IO[bytes]] = {}  # of this process; the system lets go of them when it dies
+
+
+class RunFolder(NamedTuple):
+    """Whether an interrupted run goes on, where an earlier run's files went, and both in words."""
+
+    resumed: bool
+    archived: Path | None
+    note: str | None
+
+
+def check_run_folder(path: Path, *inputs: str | Path | None) -> None:
+    """Refuse a place that holds something else than a run, before any work; changes nothing.
+
+    A run's folder holds config.yaml and files; of folders only a tracker's.
+
+    Args:
+        path: where a run shall leave its files.
+        inputs: files that the run reads and that must not be moved away with an earlier run; None is skipped.
+
+    Raises:
+        FileExistsError: the place is a file or lies under one, is the working folder, is a folder that is neither empty nor a
+            run's, or holds one of the inputs.
+        PermissionError: nothing can be written there.
+        RuntimeError: another process works there.
+    """
+    place = path.resolve()
+    held = [str(each) for each in inputs if each is not None and Path(each).resolve().is_relative_to(place)]
+    if held or place == Path.cwd() or any(parent.is_file() for parent in place.parents):
+        got = f"one that holds {', '.join(held)}" if held else "the working folder, or a place under a file"
+        raise FileExistsError(
+            f"A folder of the run's own was expected, got {got}.\n  file: {path}\n  fix: set out= to another place."
+        )
+    entries = sorted(path.iterdir()) if path.is_dir() else []
+    inside = [entry for entry in entries if not entry.name.startswith(".") and ".partial-" not in entry.name]
+    foreign = [entry.name for entry in inside if entry.is_dir() and entry.name not in TRACKER_FOLDERS]
+    if (path.exists() and not path.is_dir()) or foreign or (inside and not (path / "config.yaml").is_file()):
+        got = "a file" if not inside else f"a folder with {', '.join(foreign[:3] or [entry.name for entry in inside[:3]])}"
+        raise FileExistsError(
+            f"A new folder or that of an earlier run was expected, got {got}.\n  file: {path}\n  fix: set out= to another place."
+        )
+    require_writable(path, "out")
+    if (path / LOCK).exists() and place not in _locks:
+        with (path / LOCK).open("rb") as file:
+            _flock(file, fcntl.LOCK_SH, path)  # shared: all processes of one launch look at the same time
+
+
+def open_run_folder(path: Path, config_yaml: str, product: str = "metrics.json", resumable: str = STATE) -> RunFolder:
+    """Make room for a run without losing an earlier one, and keep other processes out until `close_run_folder`.
+
+    An interrupted run (resumable state, but no product) with the same configuration is continued, FREE_KEYS aside; any other
+    earlier run in this place is renamed to `<name>-<time it was last written>`.
+
+    Args:
+        path: the run folder.
+        config_yaml: the resolved configuration; saved as config.yaml.
+        product: file that a finished run holds.
+        resumable: file that an interrupted run can be continued from.
+
+    Raises:
+        FileExistsError, PermissionError, RuntimeError: see `check_run_folder`.
+    """
+    check_run_folder(path)
+    path.mkdir(parents=True, exist_ok=True)
+    _hold(path)
+    config_file, archived, changed = path / "config.yaml", None, []
+    if (path / resumable).exists() and not (path / product).exists():
+        changed = _changed_keys(config_file.read_text(), config_yaml)
+        if not changed:
+            for torn in path.glob("*.partial-*"):
+                torn.unlink()
+            write_atomically(config_file, lambda partial: partial.write_text(config_yaml))
+            return RunFolder(True, None, f"The interrupted run in {path} goes on")
+    if config_file.exists():
+        files = [file for file in path.iterdir() if not file.name.startswith(".")]
+        stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(max(file.stat().st_mtime for file in files)))
+        archived = _free_name(path.with_name(f"{path.name}-{stamp}"))
+        path.rename(archived)
+        path.mkdir(exist_ok=True)
+        earlier = _locks.pop(path.resolve(), None)
+        _hold(path)  # the new folder is ours before the old one's lock goes
+        _release(earlier, archived)
+    write_atomically(config_file, lambda partial: partial.write_text(config_yaml))
+    note = f"An earlier run was in {path}; it is now {archived}" if archived else None
+    if changed:
+        note = f"{note}. It was interrupted, but cannot go on with other settings: {'; '.join(changed)}"
+    return RunFolder(False, archived, note)
+
+
+def close_run_folder(path: Path) -> None:
+    """Let other processes work in a run folder again; nothing happens where this process does not hold it."""
+    _release(_locks.pop(path.resolve(), None), path)
+
+
+def _hold(path: Path) -> None:
+    """Lock a folder for this process; one that it holds already, say of a run stopped by hand, stays held."""
+    place = path.resolve()
+    if place in _locks:
+        if (path / LOCK).exists() and os.path.samestat(os.fstat(_locks[place].fileno()), (path / LOCK).stat()):
+            return
+        _locks.pop(place).close()  # of a folder that is no longer here
+    file = (path / LOCK).open("ab")
+    try:
+        _flock(file, fcntl.LOCK_EX, path)
+        if not (path / LOCK).exists() or not os.path.samestat(os.fstat(file.fileno()), (path / LOCK).stat()):
+            _refuse(path)  # somebody moved or finished that run while this process looked
+    except BaseException:
+        file.close()
+        raise
+    _locks[place] = file
+
+
+def _release(file: IO[bytes] | None, folder: Path) -> None:
+    if file is not None:
+        (folder / LOCK).unlink(missing_ok=True)
+        file.close()
+
+
+def _forget_locks() -> None:
+    """A forked child, such as a loader's worker, must not keep a lock alive after its parent."""
+    for file in _locks.values():
+        file.close()
+    _locks.clear()
+
+
+os.register_at_fork(after_in_child=_forget_locks)
+
+
+def _flock(file: IO[bytes], kind: int, path: Path) -> None:
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        _refuse(path)
+    except OSError:
+        pass  # a file system without locks
+
+
+def _refuse(path: Path) -> None:
+    raise RuntimeError(
+        f"A run folder of this run's own was expected, got one in which another process works.\n  file: {path}\n"
+        "  fix: wait for that run or stop it, or set out= to another place."
+    )
+
+
+def _changed_keys(earlier: str, today: str) -> list[str]:
+    """Every key that can change a result and differs, with both values."""
+    was, now = (_flat(OmegaConf.to_container(OmegaConf.create(text))) for text in (earlier, today))
+    differ = [key for key in {**now, **was} if key not in FREE_KEYS and was.get(key) != now.get(key)]
+    return [f"{key} was {was.get(key)}, is {now.get(key)}" for key in differ]
+
+
+def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(values, dict) or not values:
+        return {prefix: values}
+    return {name: leaf for key, each in values.items() for name, leaf in _flat(each, f"{prefix}.{key}".lstrip(".")).items()}
+
+
+def _free_name(path: Path) -> Path:
+    free, number = path, 1
+    while free.exists():
+        number += 1
+        free = path.with_name(f"{path.name}-{number}")
+    return free
