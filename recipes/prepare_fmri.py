@@ -47,7 +47,8 @@ def main(argv: list[str] | None = None) -> Path:
         # 5. What was made, run by run.
         write_atomically(out / "runs.tsv", lambda path: runs.to_csv(path, sep="\t", index=False))
         inputs = {key: data.path(key) for key in ("pairs", "mask")}
-        checkpoints.write_json(out / "provenance.json", checkpoints.provenance(inputs, {"store": config.stores.bold}))
+        facts = {"store": config.stores.bold, "bold_sha256": bold_store.sources_hash(runs["store_path"])}
+        checkpoints.write_json(out / "provenance.json", checkpoints.provenance(inputs, facts))
         figures = {"runs": len(runs), "people": int(runs["subject_id"].nunique()), "frames": int(runs["num_frames"].sum())}
         checkpoints.write_json(out / "metrics.json", figures)
         folder = Path(runs["store_path"].iloc[0]).parent

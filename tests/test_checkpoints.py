@@ -281,6 +281,18 @@ def test_load_progress_refuses_to_go_on_under_other_facts(tmp_path):
         load_progress(tmp_path, parts_of(trained()), {"processes": 2, "bold": "a"})
 
 
+@pytest.mark.parametrize("name", ["last.state.pt", "best.safetensors"])
+@pytest.mark.parametrize("damage", ["empty", "cut", "noise", "away"])
+def test_load_progress_names_a_damaged_or_missing_file_and_the_fix(tmp_path, name, damage):
+    save_progress(tmp_path, parts_of(trained()), History([], [{"rank": 2.0}]), {}, criterion="rank")
+    whole = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes({"empty": b"", "cut": whole[: len(whole) // 2], "noise": b"no state" * 20, "away": b""}[damage])
+    if damage == "away":
+        (tmp_path / name).unlink()
+    with pytest.raises(ValueError, match=rf"missing or damaged \(.*\n  file: .*{name}\n  fix: .* delete .*last\.state\.pt"):
+        load_progress(tmp_path, parts_of(trained()), {})
+
+
 def test_save_progress_keeps_the_first_of_equally_good_epochs_as_best(tmp_path):
     state = trained()
     epochs = []
@@ -299,3 +311,19 @@ def test_provenance_hashes_files_and_names_versions(tmp_path):
     }
     assert record["versions"]["torch"] == torch.__version__
     assert record["seed"] == 3
+
+
+def test_provenance_names_no_commit_of_a_repository_that_merely_contains_the_package(tmp_path, monkeypatch):
+    own = provenance({}, {})["git_commit"]
+    assert own is None or len(own.removesuffix("+changes")) == 40
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org"]
+    for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "another project"]):
+        subprocess.run([*git, *words], cwd=tmp_path, check=True)
+    installed = tmp_path / "venv" / "checkpoints.py"
+    installed.parent.mkdir()
+    installed.write_text("")
+    monkeypatch.setattr(checkpoints, "__file__", str(installed))
+    assert provenance({}, {})["git_commit"] is None
+    subprocess.run([*git, "add", "."], cwd=tmp_path, check=True)
+    subprocess.run([*git, "commit", "-q", "-m", "tracked"], cwd=tmp_path, check=True)
+    assert len(provenance({}, {})["git_commit"]) == 40

@@ -3,6 +3,7 @@
 import hashlib
 import importlib.metadata
 import json
+import pickle
 import platform
 import subprocess
 import time
@@ -156,9 +157,10 @@ def load_progress(folder: Path, parts: dict[str, Stateful], description: dict) -
         description: of today.
 
     Raises:
-        ValueError: the run began under another description; lists the differences.
+        ValueError: the run began under another description, whose differences are listed; or last.state.pt or
+            best.safetensors is missing or damaged.
     """
-    state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
+    state = _read_state(folder)
     faults = _differences(description, json.loads(state["description"]))
     if faults:
         listed = "\n".join(f"    {fault}" for fault in faults)
@@ -169,6 +171,22 @@ def load_progress(folder: Path, parts: dict[str, Stateful], description: dict) -
     for name, part in parts.items():
         part.load_state_dict(state["parts"][name])
     return History(state["steps"], state["epochs"])
+
+
+def _read_state(folder: Path) -> dict:
+    """The content of last.state.pt; best.safetensors, which the run ends with, is looked at as well."""
+    file = folder / STATE
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+        file = folder / "best.safetensors"
+        read_description(file)
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise ValueError(
+            f"An interrupted run goes on from whole files, got one that is missing or damaged ({reason}).\n"
+            f"  file: {file}\n  fix: put the file back, or delete {folder / STATE} to start this run anew."
+        ) from error
+    return state
 
 
 def provenance(files: dict[str, Path | str | None], extra: dict[str, object]) -> dict[str, object]:
@@ -203,11 +221,15 @@ def _version(name: str) -> str | None:
 
 
 def _git_commit() -> str | None:
-    """The commit of the checkout this code runs from, with '+changes' when the tree differs from it."""
-    here = Path(__file__).resolve().parent
+    """The commit of the checkout this code runs from, with '+changes' when the tree differs from it.
+
+    None for a package that is installed somewhere inside the repository of another project: that one does not track this file.
+    """
+    here = Path(__file__).resolve()
+    ask = partial(subprocess.run, cwd=here.parent, capture_output=True, text=True, check=True)
     try:
-        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
-        status = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=here, capture_output=True, text=True, check=True)
+        ask(["git", "ls-files", "--error-unmatch", here.name])
+        head, status = ask(["git", "rev-parse", "HEAD"]), ask(["git", "status", "--porcelain", "-uno"])
     except (OSError, subprocess.CalledProcessError):
         return None
     return head.stdout.strip() + ("+changes" if status.stdout.strip() else "")

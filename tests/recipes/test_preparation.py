@@ -44,6 +44,8 @@ def test_prepare_fmri_and_embed_dna_fill_the_stores_that_contrastive_reads(words
 
     runs = pd.read_csv(scans / "runs.tsv", sep="\t", dtype={"subject_id": str})
     assert len(runs) == 30 and open_run(runs["store_path"][0]).num_frames == 12
+    scanned = json.loads((scans / "provenance.json").read_text())["bold_sha256"]
+    assert not (scans / ".lock").exists() and not (genomes / ".lock").exists()
     figures = json.loads((genomes / "metrics.json").read_text())
     assert figures["regions"] == 2 and figures["sequences_embedded"] > 4
     assert open_store(figures["folder"]).regions == ["GENE1", "GENE2"]
@@ -52,12 +54,20 @@ def test_prepare_fmri_and_embed_dna_fill_the_stores_that_contrastive_reads(words
 
     before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*.safetensors")}
     contrastive.main([*words["training"], *stores, f"out={tmp_path / 'run'}", "train.epochs=1"])
+    assert json.loads((tmp_path / "run" / "provenance.json").read_text())["bold_sha256"] == scanned
     after = {file: file.stat().st_mtime_ns for file in before}
     assert after == before
     assert (
         json.loads((embed_dna.main([*stores, f"out={tmp_path / 'genomes'}"]) / "metrics.json").read_text())["sequences_embedded"]
         == 0
     )
+
+
+@pytest.mark.parametrize("recipe", [prepare_fmri, embed_dna])
+def test_preparation_refuses_a_foreign_place_before_it_reads_anything(tmp_path, recipe):
+    (tmp_path / "thesis").mkdir()
+    with pytest.raises(FileExistsError, match="got a folder with thesis"):
+        recipe.main([f"data.root={tmp_path / 'nowhere'}", f"out={tmp_path}"])
 
 
 def test_preparation_takes_only_the_people_of_a_pair_table(words, cohort, tmp_path, capsys):
