@@ -56,7 +56,12 @@ def test_permutation_p_value_stays_uniform_when_strata_explain_all():
 
 def test_permutation_p_value_is_the_smallest_possible_when_pairs_fit_perfectly():
     test = permutation_p_value(perfect(80), permutations=10_000)
-    assert test.p_value == 1 / 10_001 and test.statistic == 1.0 and test.permutations == 10_000 and not test.exact
+    assert (
+        test.p_value == test.min_p_value == 1 / 10_001
+        and test.statistic == 1.0
+        and test.permutations == 10_000
+        and not test.exact
+    )
 
 
 def test_permutation_p_value_is_one_when_everything_ties():
@@ -90,7 +95,18 @@ def test_permutation_p_value_depends_on_the_seed_only():
 def test_permutation_p_value_lists_whole_families_only():
     # Three families of two: 3! re-pairings, of which only the true one is perfect.
     test = permutation_p_value(perfect(6), groups=list("aabbcc"))
-    assert test.permutations == 6 and test.p_value == 1 / 6
+    assert test.permutations == 6 and test.p_value == test.min_p_value == 1 / 6
+
+
+@pytest.mark.parametrize("labels", [{"groups": list("abbccc")}, {"strata": list("abcdef")}])
+def test_permutation_p_value_is_none_when_the_true_pairing_is_the_only_admissible_one(labels):
+    for ranks in (perfect(6), np.full((6, 6), 3.5)):
+        test = permutation_p_value(ranks, **labels)
+        assert test.p_value is None and test.min_p_value == 1.0 and test.permutations == 1 and test.exact
+
+
+def test_permutation_p_value_of_two_people_cannot_be_below_a_half():
+    assert permutation_p_value(perfect(2)).min_p_value == permutation_p_value(perfect(2)).p_value == 0.5
 
 
 def test_exchangeable_blocks_swap_only_equal_sizes():

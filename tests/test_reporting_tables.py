@@ -32,3 +32,8 @@ def test_retrieval_table_has_no_oracle_row_where_the_truth_is_unknown():
     lines = shown(retrieval_table(retrieval_metrics(np.eye(6), np.eye(6), permutations=50)))
     assert not any(line[0] == "oracle" for line in lines)
     assert sum(line[0] == "chance" for line in lines) == 2
+
+
+def test_retrieval_table_shows_no_p_where_no_re_pairing_is_admissible():
+    lines = shown(retrieval_table(retrieval_metrics(np.eye(6), np.eye(6), groups=list("abbccc"))))
+    assert {line[0]: line[5] for line in lines if len(line) == 6}["scan → genome"] == "n/a"

@@ -128,6 +128,15 @@ def test_retrieval_metrics_permutes_families_as_blocks():
     assert retrieval_metrics(z, z, strata=list("aaabbb"))["fmri_to_dna"]["permutations"] == 36
 
 
+@pytest.mark.parametrize("groups, p_value, least, number", [("aabbcc", 1 / 6, 1 / 6, 6), ("abbccc", None, 1.0, 1)])
+def test_retrieval_metrics_records_what_its_p_rests_on(groups, p_value, least, number):
+    z = unit(6, 8, 14)
+    for found in json.loads(json.dumps(retrieval_metrics(z, z, groups=list(groups)))).values():
+        recorded = [found[key] for key in ("p_value", "min_p_value", "permutations", "exact")]
+        assert recorded == [p_value, least, number, True]
+    assert not retrieval_metrics(z, z, permutations=99)["fmri_to_dna"]["exact"]
+
+
 @pytest.mark.parametrize("shapes", [((3, 4), (2, 4)), ((3, 4), (3, 5)), ((3,), (3,)), ((0, 4), (0, 4))])
 @pytest.mark.parametrize("function", [rank_both_ways, rank_matrix, retrieval_metrics])
 def test_rank_both_ways_refuses_shapes_that_do_not_pair(function, shapes):

@@ -17,7 +17,8 @@ BATCH_NUMBERS = 2**21
 class PermutationTest(NamedTuple):
     """A permutation p-value and what it rests on."""
 
-    p_value: float
+    p_value: float | None  # None: the true pairing is the only admissible one, so nothing was tested
+    min_p_value: float  # the least p that perfect ranks could have had; above 0.05 nothing can be significant
     statistic: float  # geometric mean rank of the true partners, 1 is best
     permutations: int  # how many re-pairings it was compared with, the true one included when all were listed
     exact: bool  # all admissible re-pairings were listed instead of drawn
@@ -48,7 +49,8 @@ def permutation_p_value(
         seed: of the drawing.
 
     Returns:
-        p = (1 + #{drawn as good or better}) / (1 + drawn), or exactly #{as good or better} / #{all} when all were listed.
+        p = (1 + #{drawn as good or better}) / (1 + drawn), or exactly #{as good or better} / #{all} when all were listed; no p
+        where the true pairing is the only admissible one (families of different sizes, strata of one person).
 
     Raises:
         ValueError: ranks that are not a square of numbers ≥ 1, labels of another length, or fewer than 1 permutation.
@@ -68,8 +70,9 @@ def permutation_p_value(
     # A sum in another order differs in its last bits; without slack equal statistics would count as worse.
     threshold = observed + 1e-12 * n * math.log(n + 1)
     as_good = sum(int((_sum_of_logs(ranks_QC[queries, draw]) <= threshold).sum()) for draw in draws)
-    p_value = as_good / admissible if exact else (1 + as_good) / (1 + permutations)
-    return PermutationTest(p_value, math.exp(observed / n), admissible if exact else permutations, exact)
+    compared, least, of = (admissible, as_good, admissible) if exact else (permutations, 1 + as_good, 1 + permutations)
+    p_value = least / of if admissible > 1 else None
+    return PermutationTest(p_value, 1 / of, math.exp(observed / n), compared, exact)
 
 
 def _sum_of_logs(ranks: np.ndarray) -> np.ndarray:

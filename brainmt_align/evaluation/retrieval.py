@@ -119,7 +119,8 @@ def retrieval_metrics(
         seed: of the permutations.
 
     Returns:
-        {"fmri_to_dna": {"recall@5", "chance_recall@5", "oracle_recall@5", …, "median_rank", "p_value", …}, "dna_to_fmri": …}
+        {"fmri_to_dna": {"recall@5", "chance_recall@5", "oracle_recall@5", …, "median_rank", "p_value", …}, "dna_to_fmri": …};
+        p_value is None where no re-pairing is admissible
 
     Raises:
         ValueError: shapes that do not pair, or values that are not finite.
@@ -144,7 +145,9 @@ def retrieval_metrics(
             "chance_median_rank": chance_median_rank(n),
             "geometric_mean_rank": test.statistic,
             "p_value": test.p_value,
+            "min_p_value": test.min_p_value,
             "permutations": test.permutations,
+            "exact": test.exact,
             "ties": int((getattr(ranks, f"ties_{direction}") > 1).sum()),
         }
         if oracle is not None:

@@ -28,10 +28,10 @@ def retrieval_table(retrieval: dict[str, dict[str, Any]]) -> Table:
         for prefix, rival in RIVALS.items():
             keys = [f"{prefix}{figure}" for figure in (*(f"recall@{k}" for k in KS), "median_rank")]
             if keys[-1] in figures:
-                p_value = "" if prefix else f"{figures['p_value']:.2g}"
+                p_value = "" if prefix else _cell(figures["p_value"], digits=2)
                 table.add_row(rival or name, *(_cell(figures[key]) for key in keys), p_value)
     return table
 
 
-def _cell(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:.3g}"
+def _cell(value: float | None, digits: int = 3) -> str:
+    return "n/a" if value is None else f"{value:.{digits}g}"
