@@ -126,3 +126,19 @@ def test_set_threads_shares_the_cores_among_local_processes(monkeypatch):
     finally:
         torch.set_num_threads(before[0])
         numba.set_num_threads(before[1])
+
+
+def test_start_processes_refuses_a_world_size_that_no_launcher_set_before_accelerate_looks_for_the_others(tmp_path):
+    script = (
+        "from pathlib import Path\n"
+        "from brainmt_align.training.distributed import start_processes\n"
+        "start_processes(Path('run'), None)"
+    )
+    root = Path(__file__).parents[1]
+    alone = {name: value for name, value in os.environ.items() if name not in ("MASTER_ADDR", "RANK", "LOCAL_RANK")}
+    ran = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path, env={**alone, "PYTHONPATH": str(root), "WORLD_SIZE": "2"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ran.returncode != 0
+    assert "The launcher promised 2 processes (WORLD_SIZE), but 1 met." in ran.stderr and "MASTER_ADDR" not in ran.stderr

@@ -41,6 +41,10 @@ def start_processes(
             f"tracker must be one of the installed {', '.join(installed) or '(none)'}; got {tracker!r}.\n"
             f"  where: the configuration\n  fix: pip install {tracker}, or leave tracker unset."
         )
+    if not {"MASTER_ADDR", "RANK", "LOCAL_RANK"} <= os.environ.keys():
+        require_processes(
+            1
+        )  # only launchers set these; without them processes cannot meet, which Accelerate says in its own words
     accelerator = Accelerator(
         cpu=not torch.cuda.is_available(),
         mixed_precision=mixed_precision,
