@@ -135,7 +135,7 @@ def test_start_processes_refuses_a_world_size_that_no_launcher_set_before_accele
         "start_processes(Path('run'), None)"
     )
     root = Path(__file__).parents[1]
-    alone = {name: value for name, value in os.environ.items() if name not in ("MASTER_ADDR", "RANK", "LOCAL_RANK")}
+    alone = {name: value for name, value in os.environ.items() if name not in ("MASTER_ADDR", "RANK")}
     ran = subprocess.run(
         [sys.executable, "-c", script],
         cwd=tmp_path, env={**alone, "PYTHONPATH": str(root), "WORLD_SIZE": "2"}, capture_output=True, text=True, check=False,

@@ -13,6 +13,7 @@ from accelerate.utils import InitProcessGroupKwargs
 from torch import Tensor
 
 PATIENCE = timedelta(hours=24)  # the others wait while the main process fills the stores
+RANKS = {"RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK"}  # every launcher sets one of them
 
 
 def is_distributed() -> bool:
@@ -41,10 +42,8 @@ def start_processes(
             f"tracker must be one of the installed {', '.join(installed) or '(none)'}; got {tracker!r}.\n"
             f"  where: the configuration\n  fix: pip install {tracker}, or leave tracker unset."
         )
-    if not {"MASTER_ADDR", "RANK", "LOCAL_RANK"} <= os.environ.keys():
-        require_processes(
-            1
-        )  # only launchers set these; without them processes cannot meet, which Accelerate says in its own words
+    if not RANKS & os.environ.keys():
+        require_processes(1)  # nothing launched this process; Accelerate would wait for the others, or miss their address
     accelerator = Accelerator(
         cpu=not torch.cuda.is_available(),
         mixed_precision=mixed_precision,
