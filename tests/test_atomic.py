@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from brainmt_align.atomic import write_atomically
+from brainmt_align.atomic import require_writable, write_atomically
 
 
 def test_write_atomically_puts_the_whole_file_in_place(tmp_path):
@@ -36,3 +36,11 @@ def test_write_atomically_lets_the_umask_decide_who_reads_a_safetensors_file(tmp
     finally:
         os.umask(before)
     assert written.stat().st_mode & 0o777 == mode
+
+
+def test_require_writable_leaves_no_trace_and_refuses_a_place_under_a_file(tmp_path):
+    require_writable(tmp_path / "new" / "folder", "out")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(PermissionError, match=r"refuses: Not a directory\.\n  file: .*file/folder\n  fix: set out= to another"):
+        require_writable(tmp_path / "file" / "folder", "out")

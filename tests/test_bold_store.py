@@ -1,6 +1,8 @@
 """Room under test: brainmt_align/data/bold_store.py. In: small NIfTI runs. Out: files of the store, and what is stored again."""
 
+import errno
 import os
+import tempfile
 from pathlib import Path
 
 import nibabel as nib
@@ -26,6 +28,10 @@ def table(tmp_path):
     paths = [str(save(tmp_path / f"sub-{i}_bold.nii.gz", seed=i)) for i in range(3)]
     runs = pd.DataFrame({"run_id": ["a", "b", "c"], "bold_path": paths, "mask_path": [mask, mask, None]})
     return runs.assign(subject_id=["1", "2", "3"])
+
+
+def read_only(**_):
+    raise OSError(errno.EROFS, "Read-only file system")
 
 
 def test_open_run_tells_what_it_holds(tmp_path, run):
@@ -173,6 +179,18 @@ def test_build_shows_ten_bad_runs_and_counts_the_others(tmp_path):
     lines = str(caught.value).splitlines()
     assert [line.split(":")[0] for line in lines if line.startswith("r")] == names[:10]
     assert lines[-1] == "… and 31 more"
+
+
+def test_build_refuses_a_store_that_cannot_be_written_to_before_it_reads_a_scan(tmp_path, table, monkeypatch):
+    build(table[:2], tmp_path / "store", progress=False)
+    monkeypatch.setattr(bold_store, "read_bold", lambda *_: pytest.fail("a scan is read"))
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", read_only)
+    assert len(build(table[:2], tmp_path / "store", progress=False)) == 2  # complete, so it may be read-only
+    with pytest.raises(PermissionError, match=r"refuses: Read-only file system\.\n  file: .*store.*\n  fix: set stores\.bold="):
+        build(table, tmp_path / "store", progress=False)
+    os.truncate(tmp_path / "store" / "RAS_global" / "a.safetensors", 10)
+    with pytest.raises(ValueError, match=r"a: A place to write to was expected"):
+        build(table[:2], tmp_path / "store", progress=False)
 
 
 def test_build_shows_a_bar(tmp_path, table, capsys):

@@ -1,8 +1,10 @@
 """Tests of the room `dna_store`: a counting encoder shows what is embedded, what is reused, and what each refusal says."""
 
+import errno
 import hashlib
 import itertools
 import logging
+import tempfile
 
 import numpy as np
 import pytest
@@ -94,6 +96,21 @@ def test_build_embeds_nothing_when_the_store_is_complete(tmp_path):
     assert encoder.seen == []
     assert (summary.sequences_embedded, summary.sequences_reused, summary.bases) == (0, 3, 0)
     assert (folder / "A.safetensors").stat().st_ino == before.st_ino
+
+
+def test_build_refuses_a_store_that_cannot_be_written_to_before_it_embeds(tmp_path, monkeypatch):
+    def read_only(**_):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    build_quietly([make_region("A", FIRST)], CountingEncoder(), tmp_path / "full")
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", read_only)
+    build_quietly([make_region("A", FIRST)], CountingEncoder(), tmp_path / "full")  # complete, so it may be read-only
+    more = [make_region("B", FIRST), make_region("A", {"carl": ("CCCC", "AAAA")}), make_region("A", {"carl": ("GGG", "AAAA")})]
+    for folder, region in [("new", more[0]), *(("full", region) for region in more)]:
+        encoder = CountingEncoder()
+        with pytest.raises(PermissionError, match=r"refuses: Read-only file system\.\n  file: .*\n  fix: set stores\.dna="):
+            build_quietly([region], encoder, tmp_path / folder)
+        assert encoder.seen == [] and not (tmp_path / "new").exists()
 
 
 def test_build_adds_new_people_and_updates_old_ones(tmp_path):

@@ -17,7 +17,7 @@ import pandas as pd
 from safetensors.numpy import save_file
 from tqdm import tqdm
 
-from brainmt_align.atomic import write_atomically
+from brainmt_align.atomic import require_writable, write_atomically
 from brainmt_align.data.bids import run_id_of, sidecars_of
 from brainmt_align.data.bold import BoldRun, read_bold
 from brainmt_align.data.stored_run import FORMAT, FORMAT_VERSION, StoredRun, mask_hash, open_run
@@ -55,6 +55,7 @@ def build_run(
 
     Raises:
         FileNotFoundError, ValueError: as `bold.read_bold`; or the run_id is no file name, or belongs to another run.
+        PermissionError: the run must be stored, but nothing can be written there.
     """
     sources = {"bold": bold, "mask": mask, **_sidecar_roles(bold)}
     sources = {role: Path(path).absolute() for role, path in sources.items() if path is not None}
@@ -64,9 +65,10 @@ def build_run(
             f"run_id: a plain file name was expected, got {run_id!r}.\n  file: {bold}\n  fix: give a name without slashes."
         )
     settings = {"orientation": orientation, "normalisation": normalisation, "tr_s": tr_s}
-    target = Path(folder) / f"{orientation}_{normalisation}" / f"{run_id}.safetensors"
+    target = _target(folder, orientation, normalisation, run_id)
     if target.exists() and _is_finished(target, sources, settings, min_frames):
         return target
+    require_writable(target.parent, "stores.bold")
     run = read_bold(bold, mask, orientation, normalisation, min_frames, tr_s)
     header = _header(run, run_id, settings, sources)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -100,9 +102,12 @@ def build(
     Raises:
         ValueError: a column is missing, no run at all, a run_id twice; or, after all the good runs were stored, how many could
             not be, and the first of them.
+        PermissionError: runs are missing, and nothing can be written to the store; a complete one may be read-only.
     """
     folder = Path(folder)
     _check_table(runs, folder)
+    if not all(_target(folder, orientation, normalisation, str(run_id)).exists() for run_id in runs["run_id"]):
+        require_writable(folder / f"{orientation}_{normalisation}", "stores.bold")
     settings = {"orientation": orientation, "normalisation": normalisation, "min_frames": min_frames, "tr_s": tr_s}
     masks = runs["mask_path"] if "mask_path" in runs else [None] * len(runs)
     jobs = [
@@ -171,6 +176,10 @@ def check_orientation(runs: Iterable[StoredRun], expected: str, wanted_by: str) 
             f"orientation: {expected} was expected by {wanted_by}, got {got} in {len(other)} stored runs.\n"
             f"  file: {other[0].path}\n  fix: set data.orientation={expected}; the runs are then stored again beside these."
         )
+
+
+def _target(folder: str | Path, orientation: str, normalisation: str, run_id: str) -> Path:
+    return Path(folder) / f"{orientation}_{normalisation}" / f"{run_id}.safetensors"
 
 
 def _sidecar_roles(bold: str | Path) -> dict[str, Path]:

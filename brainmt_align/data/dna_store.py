@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from brainmt_align.atomic import require_writable
 from brainmt_align.data.dna_region_file import (
     SOURCE_FACTS,
     SUFFIX,
@@ -93,9 +94,12 @@ def build(
     Raises:
         ValueError: a sequence longer than the encoder reads, a region name twice, embeddings that are not finite or of another
             shape, a file of another encoder in the store, people of another policy beside those of this call.
+        PermissionError: something is missing, and nothing can be written to the store; a complete one may be read-only.
     """
     began = time.perf_counter()
     target = Path(folder) / f"{encoder.fingerprint[:12]}_{pooling}_{strands}"
+    if not target.is_dir():
+        require_writable(target, "stores.dna")
     target.mkdir(parents=True, exist_ok=True)
     names: set[str] = set()
     counts: Counter[str] = Counter()
@@ -262,6 +266,8 @@ def _update_region(
     row_of = {} if old is None else {digest.tobytes(): row for row, digest in enumerate(old.hashes)}
     wanted = {_hash(sequence): sequence for sequence in [*region.sequences, region.reference]}
     new = {digest: sequence for digest, sequence in wanted.items() if digest not in row_of}
+    if new or not same_place or not set(region.samples) <= set(old.samples):
+        require_writable(path.parent, "stores.dna")
     vectors = _embed(list(new.values()), region.name, len(region.reference), encoder, pooling, strands, bar)
     row_of |= {digest: len(row_of) + i for i, digest in enumerate(new)}
     bar.update(len(wanted) - len(new))
