@@ -49,6 +49,6 @@ def require_writable(folder: Path, key: str) -> None:
             file.flush()
     except OSError as error:
         raise PermissionError(
-            f"A place to write to was expected, got one that refuses: {error.strerror}.\n"
+            f"A place to write to was expected, got one that refuses: {error.strerror or error}.\n"
             f"  file: {folder}\n  fix: set {key}= to another place, or have the rights to {there} changed."
         ) from error

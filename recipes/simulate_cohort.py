@@ -9,7 +9,7 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from brainmt_align.atomic import write_atomically
+from brainmt_align.atomic import require_writable, write_atomically
 from brainmt_align.config import SimulateCohortConfig, load_config, to_yaml
 from brainmt_align.data import simulate
 from brainmt_align.training import checkpoints
@@ -18,9 +18,10 @@ from brainmt_align.training.distributed import start_processes
 
 def main(argv: list[str] | None = None) -> Path:
     """Run the recipe; returns the folder of the cohort."""
-    # 1. Configuration.
+    # 1. Configuration and a place for the files.
     config = load_config(SimulateCohortConfig, sys.argv[1:] if argv is None else argv)
     out = Path(config.out)
+    require_writable(out, "out")
 
     # 2. One process writes; the others, if any were launched, wait.
     accelerator = start_processes(out, config.threads)

@@ -13,7 +13,7 @@ from brainmt_align.atomic import require_writable, write_atomically
 STATE = "last.state.pt"
 LOCK = ".lock"
 TRACKER_FOLDERS = {"wandb", "brainmt-align"}  # what Accelerate's trackers make in a run folder
-FREE_KEYS = ("threads", "workers", "train.workers", "tracker", "out", "stores.bold", "stores.dna")  # cannot change a result
+FREE_KEYS = ("threads", "train.workers", "tracker", "out", "stores.bold", "stores.dna")  # cannot change a result
 
 _locks: dict[Path, IO[bytes]] = {}  # of this process; the system lets go of them when it dies
 

@@ -1,8 +1,10 @@
 """The recipes that write a cohort and fill the stores ahead of training."""
 
+import errno
 import gzip
 import json
 import re
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -61,6 +63,17 @@ def test_prepare_fmri_and_embed_dna_fill_the_stores_that_contrastive_reads(words
         json.loads((embed_dna.main([*stores, f"out={tmp_path / 'genomes'}"]) / "metrics.json").read_text())["sequences_embedded"]
         == 0
     )
+
+
+@pytest.mark.parametrize("recipe", [simulate_cohort, prepare_fmri, embed_dna, contrastive])
+def test_recipes_refuse_a_place_that_cannot_be_written_to_before_any_work(tmp_path, monkeypatch, recipe):
+    def read_only(**_):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", read_only)
+    monkeypatch.setattr(recipe, "start_processes", lambda *_: pytest.fail("work has begun"))
+    with pytest.raises(PermissionError, match=r"refuses: Read-only file system\.\n  file: .*run\n  fix: set out="):
+        recipe.main([f"out={tmp_path / 'run'}"])
 
 
 @pytest.mark.parametrize("recipe", [prepare_fmri, embed_dna])
