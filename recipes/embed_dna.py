@@ -62,8 +62,8 @@ def main(argv: list[str] | None = None) -> Path:
         )
         if left_out := describe_counts(summary.counts):
             print(left_out)
-        checkpoints.close_run_folder(out)
     accelerator.wait_for_everyone()
+    checkpoints.close_run_folder(out)
     return out
 
 

@@ -53,8 +53,8 @@ def main(argv: list[str] | None = None) -> Path:
         checkpoints.write_json(out / "metrics.json", figures)
         folder = Path(runs["store_path"].iloc[0]).parent
         print(f"{figures['runs']} runs of {figures['people']} people are in {folder}; see {out / 'runs.tsv'}")
-        checkpoints.close_run_folder(out)
     accelerator.wait_for_everyone()
+    checkpoints.close_run_folder(out)
     return out
 
 
