@@ -187,7 +187,7 @@ class BrainMT(nn.Module):
             cls_only = not tokens and i == len(self.blocks) - 1
             hidden = self._recompute("attention", self._attention_block, hidden, i, cls_only)
         cls = hidden[:, 0]
-        if not self.training and not cls.isfinite().all():
+        if not self.training and not hidden.is_meta and not hidden.isfinite().all():
             self._complain_of_values(bold)
         prediction = None if self.head is None else self.head(cls)
         return BrainMTOutput(cls, hidden[:, 1:] if tokens else None, mamba_cls, mamba_tokens, prediction, bold.shape[1])
@@ -220,7 +220,9 @@ class BrainMT(nn.Module):
         """Frames → [CLS, tokens] (B, 1 + N*T, embed_dim), temporal-first, with both position embeddings."""
         batch, frames = bold.shape[:2]
         voxels = STEM_VOXELS_CHECKPOINTED if self._recomputes("stem") else STEM_VOXELS
-        parts = bold.flatten(0, 1).split(max(1, voxels // math.prod(self.config.volume_shape)))
+        at_once = max(1, voxels // math.prod(self.config.volume_shape))
+        samples = [bold.flatten(0, 1)] if bold.is_contiguous() else bold  # a slice is not copied whole
+        parts = [part for frames_of in samples for part in frames_of.split(at_once)]
         stem = torch.cat([self._recompute("stem", self._stem, part) for part in parts])
         grid = stem.flatten(2).unflatten(0, (batch, frames))  # (B, T, D, N)
         tokens = grid.permute(0, 3, 1, 2) + self.pos_embed[:, 1:, None] + self.temporal_pos_embedding[:, None, :frames]

@@ -8,10 +8,12 @@ from functools import cache
 from importlib import import_module, util
 from types import ModuleType
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 MAX_TAPS = 4  # of causal-conv1d's kernels, which have no fewer than 2
+PRECISIONS = (torch.float32, torch.float16, torch.bfloat16)
 
 
 def causal_conv_silu(x_BLD: Tensor, conv: nn.Conv1d, reverse: bool = False) -> Tensor:
@@ -30,12 +32,18 @@ def causal_conv_silu(x_BLD: Tensor, conv: nn.Conv1d, reverse: bool = False) -> T
     """
     weight = conv.weight.flatten(1)  # through two dimensions, so that its gradient has its strides, as DDP's buckets want
     taps = weight.shape[1]
-    if x_BLD.device.type == "cuda" and 2 <= taps <= MAX_TAPS and (package := published_kernels()) is not None:
+    if x_BLD.device.type == "cuda" and fits_package(x_BLD, taps) and (package := published_kernels()) is not None:
         return through_package(package, x_BLD, weight, conv.bias, reverse)
     padded = F.pad(x_BLD, (0, 0, 0, taps - 1) if reverse else (0, 0, taps - 1, 0))
     weight = weight.flip(-1) if reverse else weight
     flat = padded.transpose(1, 2).unsqueeze(2)  # a flat image: two-dimensional convolutions keep channels innermost
     return F.silu(F.conv2d(flat, weight[:, None, None], conv.bias, groups=conv.groups)).squeeze(2).transpose(1, 2)
+
+
+def fits_package(x_BLD: Tensor, taps: int) -> bool:
+    """Whether causal-conv1d's kernels take these: few taps, at most single precision, channels and strides in eights."""
+    eights = all(size % 8 == 0 for size in (x_BLD.shape[2], x_BLD.stride(0), x_BLD.stride(1)))
+    return 2 <= taps <= MAX_TAPS and x_BLD.dtype in PRECISIONS and x_BLD.stride(2) == 1 and eights
 
 
 def through_package(package: ModuleType, x_BLD: Tensor, weight: Tensor, bias: Tensor | None, reverse: bool) -> Tensor:

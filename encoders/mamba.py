@@ -180,7 +180,8 @@ def _select(mixer: MambaMixer, x_BLD: Tensor, reverse: bool, suffix: str) -> Sca
     x = causal_conv_silu(x_BLD, getattr(mixer, f"conv1d{suffix}"), reverse)
     dt, B, C = x_proj(x).split([mixer.dt_rank, mixer.d_state, mixer.d_state], dim=-1)
     delta = F.linear(dt, dt_proj.weight)  # its bias goes inside the softplus
-    A = -torch.exp(getattr(mixer, f"A{suffix}_log").float())
+    A_log = getattr(mixer, f"A{suffix}_log")
+    A = -torch.exp(A_log.to(torch.promote_types(A_log.dtype, torch.float32)))
     sequences = (x.transpose(1, 2), delta.transpose(1, 2), A, B.transpose(1, 2), C.transpose(1, 2))
     return ScanInputs(*sequences, getattr(mixer, f"D{suffix}"), dt_proj.bias)
 

@@ -187,7 +187,9 @@ def build_model(config: ContrastiveConfig, prepared: Prepared, training: pd.Data
         checkpoints.load_weights(Path(config.checkpoint), model, describe_input(config, prepared))
     for name, store in prepared.dna.items():
         if dropped := model.dna[name].dropped(store.regions):
-            say(f"{name}: {len(dropped)} of {len(store.regions)} regions do not vary among the training people and are dropped: {', '.join(dropped)}")
+            say(
+                f"{name}: {len(dropped)} of {len(store.regions)} regions do not vary among the training people and are dropped: {', '.join(dropped)}"
+            )
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     say(f"model: {trained:,} trained parameters; volumes {prepared.volume_shape}, windows of {config.train.window} frames")
     return model

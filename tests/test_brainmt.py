@@ -197,6 +197,20 @@ def test_activation_checkpointing_keeps_the_gradients_and_less_memory():
 
 
 @pytest.mark.parametrize("stage", STAGES)
+def test_activation_checkpointing_keeps_the_gradients_under_autocast(stage):
+    gradients = []
+    for checkpointing in (False, (stage,)):
+        model = tiny_model(activation_checkpointing=checkpointing, drop_path_rate=0.4).train()
+        torch.manual_seed(3)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = model(tiny_bold()).cls.float().square().sum()
+        loss.backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, msg=name)
+
+
+@pytest.mark.parametrize("stage", STAGES)
 def test_activation_checkpointing_of_one_stage_recomputes_that_stage_alone(stage):
     model = tiny_model(activation_checkpointing=(stage,)).train()
     watched = {"stem": model.patch_embed, "mamba": model.layers[1].norm, "attention": model.blocks[0]}
@@ -247,6 +261,14 @@ def test_brainmt_changes_the_precision_of_no_more_frames_than_the_stem_takes_at_
     with torch.no_grad(), CopySizes() as copies:
         model(bold)
     assert max(copies.sizes) == math.prod(TINY["volume_shape"])
+
+
+def test_brainmt_takes_a_slice_of_longer_scans_sample_by_sample(monkeypatch):
+    model, scans, taken = tiny_model(), tiny_bold(frames=6), []
+    expected = model(scans[:, 2:5].contiguous()).cls
+    model.patch_embed.register_forward_pre_hook(lambda module, inputs: taken.append(len(inputs[0])))
+    torch.testing.assert_close(model(scans[:, 2:5]).cls, expected)
+    assert taken == [3, 3]
 
 
 def test_brainmt_without_classes_has_no_head():
@@ -301,6 +323,19 @@ def test_brainmt_in_evaluation_fails_when_voxels_are_not_finite(value):
     ):
         model(bold)
     assert not model.train()(bold).cls.isfinite().all()  # the training loop looks at the loss and the gradients instead
+
+
+def test_brainmt_in_evaluation_fails_when_only_tokens_are_not_finite():
+    model, bold = tiny_model(bidirectional=False, depth=(2, 0)), tiny_bold()
+    bold[0, 2] = float("nan")  # the CLS of a causal scan sees nothing of it
+    with pytest.raises(ValueError, match=r"voxels in \(sample, frame\) \[\(0, 2\)\]"):
+        model(bold)
+
+
+def test_brainmt_in_evaluation_runs_without_data():
+    with torch.device("meta"):
+        model = BrainMT(BrainMTConfig(**TINY)).eval()
+        assert model(torch.empty(1, 2, 1, *TINY["volume_shape"])).cls.shape == (1, 16)
 
 
 def test_brainmt_in_evaluation_fails_when_weights_are_not_finite():

@@ -52,6 +52,22 @@ def test_through_package_hands_causal_conv1d_what_its_kernels_take(reverse, bias
     torch.testing.assert_close(out, causal_conv_silu(x, conv, reverse))
 
 
+@pytest.mark.parametrize(
+    ("x", "taps", "fits"),
+    [
+        (torch.empty(2, 5, 16), 4, True),
+        (torch.empty(2, 5, 32)[..., :16], 4, True),  # a part of a projection
+        (torch.empty(2, 5, 16), 5, False),
+        (torch.empty(2, 5, 12), 4, False),
+        (torch.empty(2, 5, 20)[..., :16], 4, False),
+        (torch.empty(2, 16, 5).transpose(1, 2), 4, False),
+        (torch.empty(2, 5, 16, dtype=torch.float64), 4, False),
+    ],
+)
+def test_fits_package_knows_the_limits_of_causal_conv1d(x, taps, fits):
+    assert room.fits_package(x, taps) == fits
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("reverse", [False, True])
 def test_causal_conv_silu_on_a_gpu_equals_the_processor(reverse):

@@ -170,3 +170,26 @@ def test_mixer_gradients_have_the_strides_of_their_parameters():
     mixer(torch.randn(2, 9, 8)).sum().backward()
     unlike = [name for name, parameter in mixer.named_parameters() if parameter.grad.stride() != parameter.stride()]
     assert unlike == []
+
+
+@pytest.mark.parametrize("mixer_class", [MambaMixer, BidirectionalMambaMixer])
+def test_mixer_under_autocast_stays_near_float32_with_its_gradients(mixer_class):
+    torch.manual_seed(0)
+    mixer, x = mixer_class(32, d_state=4), torch.randn(2, 40, 32, requires_grad=True)
+    exact = mixer(x)
+    expected = torch.autograd.grad(exact.square().sum(), [x, *mixer.parameters()])
+    with torch.autocast("cpu", torch.bfloat16):
+        out = mixer(x)
+    assert out.dtype == torch.bfloat16
+    for got, gradient in zip(torch.autograd.grad(out.float().square().sum(), [x, *mixer.parameters()]), expected, strict=True):
+        assert (got - gradient).abs().max() <= 0.05 * gradient.abs().max()
+
+
+@pytest.mark.gpu
+def test_bidirectional_mixer_on_a_gpu_under_autocast_stays_near_the_processor():
+    torch.manual_seed(0)
+    mixer, x = BidirectionalMambaMixer(64), torch.randn(2, 70, 64)
+    expected = mixer(x)
+    with torch.autocast("cuda", torch.bfloat16):
+        out = mixer.cuda()(x.cuda())
+    assert (out.float().cpu() - expected).abs().max() <= 0.03 * expected.abs().max()

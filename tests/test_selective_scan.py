@@ -14,7 +14,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 import encoders
 import encoders.selective_scan as package
-from encoders.selective_scan import ScanInputs, bidirectional_scan, cuda, kernels, selective_scan, triton
+from encoders.selective_scan import ScanInputs, bidirectional_scan, cuda, kernels, reference, selective_scan, triton
 
 BACKENDS = ["reference", "cpu", "triton"]  # triton in its interpreter, see conftest.py
 SEQUENCES = ("u", "delta", "B", "C", "z")
@@ -138,6 +138,15 @@ def test_bidirectional_scan_is_the_sum_of_a_scan_each_way(backend, reverse, abse
         torch.testing.assert_close(got, exact)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_bidirectional_scan_takes_directions_of_different_precision(backend):
+    first, second = ({k: v for k, v in make_inputs(2, 9, 35, 2, seed=seed).items() if k != "z"} for seed in (0, 1))
+    second = {name: tensor.detach().bfloat16() for name, tensor in second.items()}
+    expected = selective_scan(**first, backend="reference") + selective_scan(**second, reverse=True, backend="reference")
+    out = bidirectional_scan(ScanInputs(**first), ScanInputs(**second), backend=backend)
+    torch.testing.assert_close(out, expected, atol=0.05, rtol=0.05)
+
+
 def test_bidirectional_scan_fails_when_the_directions_differ_in_size():
     short, long = (ScanInputs(**{k: v for k, v in make_inputs(length=n).items() if k != "z"}) for n in (7, 8))
     with pytest.raises(ValueError, match=r"both directions must agree in u \(B, D, L\) and A \(D, N\); got u \(2, 5, 7\) and"):
@@ -166,12 +175,48 @@ def test_selective_scan_keeps_the_precision_of_u_and_computes_in_float32(backend
     assert all(gradients[name].dtype == halved[name].dtype for name in NAMES)
 
 
+def transposed(t):
+    return t.transpose(1, 2).contiguous().transpose(1, 2)
+
+
+def sliced(t):
+    return torch.cat([t, t], -1)[..., : t.shape[-1]]
+
+
+def sliced_across(t):
+    return torch.cat([t, t], 1)[:, : t.shape[1]]
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_selective_scan_reads_any_strides(backend):
-    inputs = {name: tensor.detach() for name, tensor in make_inputs(channels=6, length=9).items()}
-    strided = {name: inputs[name].transpose(1, 2).contiguous().transpose(1, 2) for name in SEQUENCES}
-    out = selective_scan(**inputs, backend=backend)
-    torch.testing.assert_close(selective_scan(**{**inputs, **strided}, backend=backend), out)
+@pytest.mark.parametrize("lay", [transposed, sliced, sliced_across])
+@pytest.mark.parametrize("names", [("u",), ("delta",), ("z",), SEQUENCES])
+@pytest.mark.parametrize("precision", ["single", "half u", "double A"])
+def test_selective_scan_reads_any_strides(backend, lay, names, precision):
+    inputs = make_inputs(channels=9, length=9)  # D == L: a wrong layout would have the right shape
+    inputs["u"] = inputs["u"].detach().to(torch.bfloat16 if precision == "half u" else torch.float32).requires_grad_()
+    inputs["A"] = inputs["A"].detach().to(torch.float64 if precision == "double A" else torch.float32).requires_grad_()
+    laid = {name: lay(tensor.detach()) if name in names else tensor for name, tensor in inputs.items()}
+    expected, gradients = scan_with_gradients(inputs, backend="reference")
+    leaves = {name: tensor.detach().requires_grad_() for name, tensor in laid.items()}
+    out = selective_scan(**leaves, backend=backend)
+    torch.testing.assert_close(out, expected)
+    weights = torch.linspace(-1, 1, out.numel(), dtype=out.dtype).reshape(out.shape)
+    for name, gradient in zip(leaves, torch.autograd.grad((out * weights).sum(), list(leaves.values())), strict=True):
+        torch.testing.assert_close(gradient, gradients[name], atol=1e-4, rtol=2e-2 if precision == "half u" else 1e-4)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "triton"])
+def test_selective_scan_refuses_a_second_derivative_that_it_does_not_have(backend):
+    inputs = make_inputs()
+    with pytest.raises(NotImplementedError, match=rf"'{backend}' gives first derivatives(.|\n)*fix: pass backend='reference'"):
+        torch.autograd.grad(selective_scan(**inputs, backend=backend).sum(), inputs["u"], create_graph=True)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_selective_scan_over_no_samples_is_empty_and_differentiable(backend):
+    inputs = make_inputs(batch=0)
+    selective_scan(**inputs, delta_softplus=True, backend=backend).sum().backward()
+    assert all((tensor.grad == 0).all() for tensor in inputs.values())
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -246,7 +291,7 @@ def test_selective_scan_cpu_works_in_forked_data_workers_after_threads_were_used
 
 
 def test_selective_scan_logs_its_choice_once(caplog):
-    package._choose.cache_clear()
+    package._log_choice.cache_clear()
     inputs = make_inputs()
     with caplog.at_level(logging.INFO, logger="encoders.selective_scan"):
         default = selective_scan(**inputs)
@@ -289,15 +334,13 @@ def test_selective_scan_fails_when_the_backend_is_unknown():
 
 
 def test_selective_scan_on_a_gpu_prefers_mamba_ssm_then_triton_then_the_reference(monkeypatch):
-    for missing, expected in [(None, "cuda"), ("cuda", "triton"), ("cuda triton", "reference")]:
+    for missing, expected in [(None, cuda), ("cuda", triton), ("cuda triton", reference)]:
         for module in (cuda, triton):
             own_name = module.__name__.rpartition(".")[2]
             monkeypatch.setattr(
                 module, "missing_package", lambda own=own_name, gone=missing: own if gone and own in gone else None
             )
-        package._choose.cache_clear()
-        assert package._choose("cuda") == expected
-    package._choose.cache_clear()
+        assert package._backend(None, on_a_gpu()) is expected
 
 
 @pytest.mark.parametrize("reverse", [False, True])
@@ -321,16 +364,38 @@ def test_selective_scan_cuda_hands_mamba_ssm_what_its_kernels_take(monkeypatch, 
     torch.testing.assert_close(out, expected, atol=0.05 if dtype == torch.bfloat16 else 1e-6, rtol=0.05)
 
 
+class OnAGPU(torch.Tensor):
+    """Stands in for a tensor on a CUDA device, of which only the place, the shape and the precision are looked at."""
+
+    @property
+    def device(self):
+        return torch.device("cuda")
+
+
+def on_a_gpu(states=2, dtype=torch.float32):
+    inputs = make_inputs(1, 1, 2, states, dtype)
+    return ScanInputs(**{name: tensor.detach().as_subclass(OnAGPU) for name, tensor in inputs.items() if name != "z"})
+
+
 @pytest.mark.parametrize(("dtype", "states"), [(torch.float64, 2), (torch.float32, 257)])
-def test_selective_scan_cuda_fails_when_the_kernels_cannot_take_the_precision_or_the_states(dtype, states):
-    inputs = {name: tensor for name, tensor in make_inputs(1, 1, 2, states, dtype).items() if name != "z"}
-    with pytest.raises(ValueError, match=r"'cuda' takes single or half precision and at most 256 states, got torch\.float"):
-        cuda.scan(ScanInputs(**inputs), None, True, False)
+def test_selective_scan_cuda_refuses_what_its_kernels_cannot_take_and_is_then_not_chosen(monkeypatch, dtype, states):
+    inputs = on_a_gpu(states, dtype)
+    needs = r"'cuda' needs single or half precision and at most 256 states; these have torch\.float"
+    with pytest.raises(ValueError, match=needs):
+        package._backend("cuda", inputs)
+    monkeypatch.setattr(cuda, "missing_package", lambda: None)
+    monkeypatch.setattr(triton, "missing_package", lambda: None)
+    assert package._backend(None, inputs) is triton
 
 
 def test_selective_scan_fails_when_a_backend_lacks_its_package():
     cuda.missing_package.cache_clear()
     with pytest.raises(ImportError, match=r"'cuda' needs the package mamba-ssm(.|\n)*fix: install it, or pass backend=None"):
+        package._backend("cuda", on_a_gpu())
+
+
+def test_selective_scan_fails_when_the_cuda_backend_is_given_tensors_in_main_memory():
+    with pytest.raises(ValueError, match=r"'cuda' needs tensors on a CUDA device; these are on cpu"):
         selective_scan(**make_inputs(), backend="cuda")
 
 
@@ -346,8 +411,7 @@ def test_selective_scan_cuda_says_why_mamba_ssm_cannot_be_imported(monkeypatch):
 
 
 @pytest.mark.parametrize("backend", ["cuda", "triton"])
-def test_selective_scan_fails_when_a_gpu_backend_is_given_tensors_elsewhere(monkeypatch, backend):
-    monkeypatch.setattr(cuda, "missing_package", lambda: None)
+def test_selective_scan_fails_when_a_gpu_backend_is_given_tensors_elsewhere(backend):
     inputs = {name: tensor.detach().to("meta") for name, tensor in make_inputs().items()}
     with pytest.raises(ValueError, match=rf"backend '{backend}' needs tensors on a CUDA device(.|\n)*these are on meta"):
         selective_scan(**inputs, backend=backend)
@@ -378,6 +442,21 @@ def test_selective_scan_on_a_gpu_equals_the_reference(backend, dtype, reverse):
     assert (out.double() - expected_out).abs().max() <= tolerance * expected_out.abs().max()
     for name, gradient in gradients.items():
         assert (gradient.double() - expected[name]).abs().max() <= tolerance * expected[name].abs().max(), name
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_bidirectional_scan_on_a_gpu_equals_the_reference(dtype):
+    ways = [make_inputs(2, 70, 333, 16, dtype, seed) for seed in (0, 1)]
+    ways = [{name: tensor.detach().cuda().requires_grad_() for name, tensor in way.items() if name != "z"} for way in ways]
+    z = torch.randn(2, 70, 333, dtype=dtype, device="cuda", requires_grad=True)
+    tensors, results = [*ways[0].values(), *ways[1].values(), z], {}
+    for backend in ("reference", "triton"):
+        out = bidirectional_scan(*(ScanInputs(**way) for way in ways), z, delta_softplus=True, backend=backend)
+        results[backend] = [out, *torch.autograd.grad(out, tensors, torch.ones_like(out))]
+    tolerance = 5e-5 if dtype == torch.float32 else 2e-2
+    for got, expected in zip(results["triton"], results["reference"], strict=True):
+        assert (got - expected).abs().max() <= tolerance * expected.abs().max()
 
 
 def test_selective_scan_fails_when_the_cpu_backend_cannot_reach_the_tensors():

@@ -15,8 +15,8 @@ The state h (B, D, N) starts at zero and runs along L (from the end when `revers
 import importlib
 import logging
 from functools import cache
+from types import ModuleType
 
-import torch
 from torch import Tensor
 
 from encoders.selective_scan.inputs import ScanInputs, check_inputs
@@ -67,13 +67,14 @@ def selective_scan(
         ValueError: unknown backend; shapes, types or devices that do not fit; a backend that cannot reach the tensors' device
             or take their precision.
         ImportError: a backend was named whose package is not installed.
+        NotImplementedError: a second derivative, which the reference alone has.
 
     Reference:
         Gu and Dao, Mamba: Linear-Time Sequence Modeling with Selective State Spaces, 2023, equations 2a-2b and algorithm 2.
     """
     inputs = ScanInputs(u, delta, A, B, C, D, delta_bias)
     check_inputs(inputs, z)
-    return _backend(backend, u.device).scan(inputs, z, bool(delta_softplus), bool(reverse))
+    return _backend(backend, inputs).scan(inputs, z, bool(delta_softplus), bool(reverse))
 
 
 def bidirectional_scan(
@@ -113,41 +114,46 @@ def bidirectional_scan(
             f"{tuple(forward.u.shape)} and {tuple(backward.u.shape)}, A {tuple(forward.A.shape)} and {tuple(backward.A.shape)}.\n"
             "  fix: give both the same sizes."
         )
-    module, softplus = _backend(backend, forward.u.device), bool(delta_softplus)
+    module, softplus = _backend(backend, forward), bool(delta_softplus)
     if hasattr(module, "scan_both_ways"):
         return module.scan_both_ways(forward, backward, z, softplus, bool(reverse))
     return module.scan(forward, z, softplus, bool(reverse)) + module.scan(backward, z, softplus, not reverse)
 
 
-def _backend(name: str | None, device: torch.device):
-    """The module behind a name, or the best one for the device."""
+def _backend(name: str | None, inputs: ScanInputs) -> ModuleType:
+    """The module behind a name, or the best one that can take the inputs."""
     if name is None:
-        return _module(_choose(device.type))
+        return _choose(inputs)
     if name not in BACKENDS:
         raise ValueError(
             f"Selective-scan backend: one of {', '.join(sorted(BACKENDS))} was expected, {name!r} was given.\n"
             "  fix: pass backend=None for the best one here."
         )
     module = _module(name)
+    if reason := module.refusal(inputs):
+        raise ValueError(
+            f"Selective-scan backend {name!r} needs {reason}.\n  fix: pass backend=None for the best one that takes them."
+        )
     if reason := module.missing_package():
         raise ImportError(f"Selective-scan backend {name!r} needs {reason}.\n  fix: install it, or pass backend=None.")
-    if reason := module.unreachable(device):
-        raise ValueError(
-            f"Selective-scan backend {name!r} needs {reason}; these are on {device}.\n"
-            "  fix: pass backend=None, or move the tensors."
-        )
     return module
 
 
-def _module(name: str):
+def _module(name: str) -> ModuleType:
     """Imported when first needed: the packages behind some backends are not everywhere."""
     return importlib.import_module(f"{__name__}.{name}")
 
 
+def _choose(inputs: ScanInputs) -> ModuleType:
+    """The first of a kind of device's backends that is installed and takes the inputs; the reference takes everything."""
+    kind = inputs.u.device.type
+    candidates = ((name, _module(name)) for name in PREFERENCE.get(kind, ("reference",)))
+    name, module = next(each for each in candidates if not each[1].missing_package() and not each[1].refusal(inputs))
+    _log_choice(kind, name)
+    return module
+
+
 @cache
-def _choose(device_type: str) -> str:
-    """The best backend for a kind of device; cached, so that the choice is logged once."""
-    fitting = PREFERENCE.get(device_type, ("reference",))
-    name = next(name for name in fitting if not _module(name).missing_package())
+def _log_choice(device_type: str, name: str) -> None:
+    """Cached, so that each choice is logged once."""
     logger.info("selective scan on %s runs with the %r backend", device_type, name)
-    return name

@@ -7,9 +7,8 @@ lie, whether positions or channels are innermost.
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from encoders.selective_scan.inputs import ScanInputs
+from encoders.selective_scan.inputs import ScanInputs, refuse_second_derivative
 from encoders.selective_scan.kernels import LANES, TILE, scan_backward, scan_forward
 from encoders.threads import share_out
 
@@ -18,9 +17,9 @@ def missing_package() -> None:
     """It needs nothing that is not always installed."""
 
 
-def unreachable(device: torch.device) -> str | None:
-    """What kind of tensors it needs instead; None where the device fits."""
-    return None if device.type == "cpu" else "tensors in main memory"
+def refusal(inputs: ScanInputs) -> str | None:
+    """What it needs instead of these inputs; None where it can take them."""
+    return None if inputs.u.device.type == "cpu" else f"tensors in main memory; these are on {inputs.u.device}"
 
 
 def scan(inputs: ScanInputs, z: Tensor | None, delta_softplus: bool, reverse: bool) -> Tensor:
@@ -46,8 +45,8 @@ class _SelectiveScan(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad_out):
+        refuse_second_derivative("cpu")
         *inputs, states = ctx.saved_tensors
         arrays, across = _as_arrays(*inputs)
         (batch, channels, length), order = inputs[0].shape, inputs[2].shape[1]
@@ -84,9 +83,9 @@ def _as_arrays(u, delta, A, B, C, D, z, delta_bias) -> tuple[tuple[Tensor, ...],
 
 def _as_array(sequence_BDL: Tensor, dtype: torch.dtype) -> tuple[Tensor, bool]:
     """(B, D, L) and True where positions lie innermost; otherwise (B, L, D) and False. A copy only if it lies in pieces."""
-    sequence_BDL = sequence_BDL.to(dtype)
-    across = sequence_BDL.is_contiguous()
-    return (sequence_BDL, True) if across else (sequence_BDL.transpose(1, 2).contiguous(), False)
+    if sequence_BDL.is_contiguous():
+        return sequence_BDL.to(dtype), True
+    return sequence_BDL.transpose(1, 2).to(dtype).contiguous(), False
 
 
 def _as_sequence(array: Tensor, across: bool) -> Tensor:
@@ -96,7 +95,7 @@ def _as_sequence(array: Tensor, across: bool) -> Tensor:
 
 def _sum_in_order(partial: Tensor) -> Tensor:
     """The sum over the first axis, always in the same order."""
-    total = partial[0].clone()
-    for part in partial[1:]:
+    total = partial.new_zeros(partial.shape[1:])
+    for part in partial:
         total += part
     return total

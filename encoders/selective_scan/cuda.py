@@ -10,6 +10,7 @@ from importlib import import_module, util
 import torch
 from torch import Tensor
 
+from encoders.selective_scan import reference
 from encoders.selective_scan.inputs import ScanInputs
 
 MAX_STATES = 256  # of mamba-ssm's kernels
@@ -27,25 +28,21 @@ def missing_package() -> str | None:
     return None
 
 
-def unreachable(device: torch.device) -> str | None:
-    """What kind of tensors it needs instead; None where the device fits."""
-    return None if device.type == "cuda" else "tensors on a CUDA device"
+def refusal(inputs: ScanInputs) -> str | None:
+    """What it needs instead of these inputs; None where it can take them."""
+    u, states = inputs.u, inputs.A.shape[1]
+    if u.device.type != "cuda":
+        return f"tensors on a CUDA device; these are on {u.device}"
+    if u.dtype == torch.float64 or states > MAX_STATES:
+        return f"single or half precision and at most {MAX_STATES} states; these have {u.dtype} and {states}"
+    return None
 
 
 def scan(inputs: ScanInputs, z: Tensor | None, delta_softplus: bool, reverse: bool) -> Tensor:
-    """See `encoders.selective_scan.selective_scan`.
-
-    Raises:
-        ValueError: double precision or more than 256 states, which mamba-ssm's kernels do not have.
-    """
+    """See `encoders.selective_scan.selective_scan`."""
     u, delta, A, B, C, D, delta_bias = inputs
-    if u.dtype == torch.float64 or A.shape[1] > MAX_STATES:
-        raise ValueError(
-            f"Selective-scan backend 'cuda' takes single or half precision and at most {MAX_STATES} states, got {u.dtype} and "
-            f"{A.shape[1]}.\n  fix: pass backend='reference'."
-        )
     if u.shape[-1] == 0:
-        return u * delta  # empty, and in the graph
+        return reference.scan(inputs, z, delta_softplus, reverse)  # nothing to launch, but in the graph
     sequences = [None if t is None else t.to(u.dtype) for t in (u, delta, B, C, z)]
     if reverse:
         sequences = [None if t is None else t.flip(-1) for t in sequences]

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 
@@ -53,4 +54,17 @@ def check_inputs(inputs: ScanInputs, z: Tensor | None) -> None:
         raise ValueError(
             f"Selective scan over u {tuple(u.shape)} with {states} states: {'; '.join(faults)}.\n"
             "  fix: u, delta, z are (B, D, L); A (D, N); B, C (B, N, L); D, delta_bias (D,); real floats on one device."
+        )
+
+
+def refuse_second_derivative(backend: str) -> None:
+    """To be called in a backward pass that autograd cannot look into.
+
+    Raises:
+        NotImplementedError: the gradient is asked for as a function (create_graph=True).
+    """
+    if torch.is_grad_enabled():
+        raise NotImplementedError(
+            f"Selective-scan backend {backend!r} gives first derivatives; a second one was asked for (create_graph=True).\n"
+            "  where: the backward pass\n  fix: pass backend='reference', or a mixer's backend attribute."
         )

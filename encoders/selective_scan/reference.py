@@ -14,8 +14,8 @@ def missing_package() -> None:
     """It needs nothing but PyTorch."""
 
 
-def unreachable(device: torch.device) -> None:
-    """It runs everywhere."""
+def refusal(inputs: ScanInputs) -> None:
+    """It takes everything, everywhere."""
 
 
 def scan(inputs: ScanInputs, z: Tensor | None, delta_softplus: bool, reverse: bool) -> Tensor:

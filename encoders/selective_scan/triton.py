@@ -11,9 +11,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from encoders.selective_scan.inputs import ScanInputs
+from encoders.selective_scan.inputs import ScanInputs, refuse_second_derivative
 
 TILE = 32  # positions a program holds
 CHANNELS = 8  # channels it holds
@@ -28,11 +27,12 @@ def missing_package() -> str | None:
     return None if util.find_spec("triton") else "the package triton, which comes with PyTorch for CUDA"
 
 
-def unreachable(device: torch.device) -> str | None:
-    """What kind of tensors it needs instead; None where the device fits."""
-    if device.type == "cuda" or (device.type == "cpu" and _kernels().INTERPRETED):
+def refusal(inputs: ScanInputs) -> str | None:
+    """What it needs instead of these inputs; None where it can take them."""
+    device = inputs.u.device
+    if device.type == "cuda" or (device.type == "cpu" and not missing_package() and _kernels().INTERPRETED):
         return None
-    return "tensors on a CUDA device (or in main memory with TRITON_INTERPRET=1, for tests)"
+    return f"tensors on a CUDA device (or in main memory with TRITON_INTERPRET=1, for tests); these are on {device}"
 
 
 def scan(inputs: ScanInputs, z: Tensor | None, delta_softplus: bool, reverse: bool) -> Tensor:
@@ -42,15 +42,12 @@ def scan(inputs: ScanInputs, z: Tensor | None, delta_softplus: bool, reverse: bo
 
 def scan_both_ways(forward: ScanInputs, backward: ScanInputs, z: Tensor | None, delta_softplus: bool, reverse: bool) -> Tensor:
     """See `encoders.selective_scan.bidirectional_scan`."""
-    ones = None if forward.D is None and backward.D is None else torch.zeros_like(forward.A[:, 0])
-    biases = None if forward.delta_bias is None and backward.delta_bias is None else torch.zeros_like(forward.A[:, 0])
-    forward, backward = (
-        one._replace(
-            D=ones if one.D is None else one.D,
-            delta_bias=biases if one.delta_bias is None else one.delta_bias,
-        )
-        for one in (forward, backward)
-    )
+    zeros = torch.zeros_like(forward.A[:, 0])  # a vector that one direction alone has
+    for name in ("D", "delta_bias"):
+        if getattr(forward, name) is not None or getattr(backward, name) is not None:
+            forward, backward = (
+                one._replace(**{name: zeros}) if getattr(one, name) is None else one for one in (forward, backward)
+            )
     return _scan(forward, backward, z, delta_softplus, reverse)
 
 
@@ -112,8 +109,8 @@ class _Scan(torch.autograd.Function):
         return out if launch.directions == 1 else out[:batch] + out[batch:]
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad_out_BLD):
+        refuse_second_derivative("triton")
         *tensors, states, sums = ctx.saved_tensors
         launch, flags, kernels = _prepare(tensors), ctx.flags, _kernels()
         batch, channels, order, length, tiles = launch.sizes
@@ -132,7 +129,7 @@ class _Scan(torch.autograd.Function):
         _pass(launch, adjoints, sums, backward=True)
 
         blocks = -(-channels // CHANNELS)
-        groups = min(GROUPS, blocks)
+        groups = max(1, min(GROUPS, blocks))
         grad_u, grad_delta, grad_z = (empty(lines, length, channels) for _ in range(3))
         grad_B, grad_C = (empty(lines, groups, length, order) for _ in range(2))
         grad_D, grad_bias = (empty(lines, tiles, channels) for _ in range(2))
@@ -165,7 +162,7 @@ def _prepare(tensors: list[Tensor | None]) -> _Launch:
     second = ScanInputs(*tensors[7:14]) if directions == 2 else first
     pairs = list(zip(first, second, strict=True))
     sequences = {i: _alike(*map(_innermost, pairs[i])) for i in (0, 1, 3, 4)}
-    vectors = {i: tuple(None if t is None else t.contiguous() for t in pairs[i]) for i in (2, 5, 6)}
+    vectors = {i: pairs[i] if pairs[i][0] is None else _alike(*(t.contiguous() for t in pairs[i])) for i in (2, 5, 6)}
     ordered = [(sequences | vectors)[i] for i in range(7)]
     return _Launch(*ordered, None if z is None else _innermost(z), directions, dtype)
 
@@ -211,7 +208,9 @@ def _innermost(sequence: Tensor) -> Tensor:
 
 
 def _alike(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """Both with the same strides: the kernels are told one set."""
+    """Both of one precision and with the same strides: the kernels are told one of each."""
+    dtype = torch.promote_types(first.dtype, second.dtype)
+    first, second = first.to(dtype), second.to(dtype)
     return (first, second) if first.stride() == second.stride() else (first.contiguous(), second.contiguous())
 
 
