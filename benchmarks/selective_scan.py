@@ -1,8 +1,8 @@
 """Claim: the compiled scan is more than ten times as fast as a PyTorch time loop, in memory linear in length.
 
 Sizes (B 1, D 1024, N 16, L 2048) with z, D, delta_bias and softplus, float32. `time loop` is the plainest one whose gradient is
-linear in L: inputs unbound once, one state kept; `reference` is our readable backend, which recomputes to keep memory linear.
-On a GPU: the Triton kernels in bfloat16 at L 50,401, beside mamba-ssm's where they are installed. Prints milliseconds (the best of
+linear in L: inputs unbound once, one state kept; `reference` is our readable backend, which recomputes to save memory.
+On a GPU: the Triton kernels in bfloat16 at L 50,401, beside mamba-ssm's where installed. Prints milliseconds (the best of
 several) and ratios, both sides measured in one process.
 
     python benchmarks/selective_scan.py [threads]
