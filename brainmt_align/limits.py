@@ -1,5 +1,6 @@
 """Limits of configured values: a key, its value and what it may be flow in; an error that says all of it flows out."""
 
+from pathlib import Path
 from typing import Any
 
 
@@ -10,6 +11,16 @@ def complain(expected: str, got: Any, fix: str) -> None:
         ValueError: always.
     """
     raise ValueError(f"{expected}; got {got!r}.\n  where: the configuration\n  fix: set {fix}.")
+
+
+def require_file(key: str, path: str | Path | None) -> None:
+    """Refuse a path that leads to no file; None is no path.
+
+    Raises:
+        FileNotFoundError: nothing there, or a folder.
+    """
+    if path is not None and not Path(path).is_file():
+        raise FileNotFoundError(f"{key} must name a file, got no file.\n  file: {path}\n  fix: correct {key} or set {key}=null.")
 
 
 def require_choice(key: str, value: Any, known: tuple) -> None:

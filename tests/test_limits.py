@@ -2,7 +2,7 @@
 
 import pytest
 
-from brainmt_align.limits import complain, require_choice, require_orientation, require_range
+from brainmt_align.limits import complain, require_choice, require_file, require_orientation, require_range
 
 
 def test_complain_has_one_form():
@@ -14,6 +14,15 @@ def test_require_choice_lists_the_known():
     require_choice("k", None, (None, "a"))
     with pytest.raises(ValueError, match=r"k must be one of null, a; got 'b'.*\n.*\n  fix: set k=null"):
         require_choice("k", "b", (None, "a"))
+
+
+def test_require_file_refuses_what_is_no_file(tmp_path):
+    require_file("k", None)
+    (tmp_path / "a").touch()
+    require_file("k", tmp_path / "a")
+    for path in (tmp_path, tmp_path / "b"):
+        with pytest.raises(FileNotFoundError, match=r"k must name a file, got no file\.\n  file: .*\n  fix: correct k"):
+            require_file("k", path)
 
 
 @pytest.mark.parametrize(("low", "high"), [(1, None), (0, 0.5)])

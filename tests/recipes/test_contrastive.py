@@ -124,6 +124,13 @@ def test_contrastive_starts_from_a_checkpoint_and_refuses_one_of_another_shape_o
     assert not (tmp_path / "off").exists()
 
 
+def test_contrastive_starts_the_sigmoid_loss_anew_from_a_checkpoint_of_the_clip_loss(finished, words, tmp_path):
+    start = [f"checkpoint={finished / 'best.safetensors'}", "alignment.loss=siglip", "train.epochs=1"]
+    out = contrastive.main([*words["training"], *start, "train.learning_rate=1e-9", f"out={tmp_path / 'run'}"])
+    assert load_file(finished / "best.safetensors")["logit_bias"] == 0
+    assert load_file(out / "best.safetensors")["logit_bias"].item() == pytest.approx(-10)
+
+
 def test_contrastive_refuses_to_score_people_whom_its_checkpoint_has_seen(finished, words, tmp_path, capsys):
     checkpoint = f"checkpoint={finished / 'best.safetensors'}"
     with pytest.raises(ValueError, match="test people must be new to the checkpoint"):
@@ -265,7 +272,7 @@ def test_contrastive_without_a_data_root_simulates_its_cohort_once(tmp_path, mon
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("data.truth=missing.json", r"truth\.json of a simulated cohort was expected, got no file"),
+        ("data.truth=missing.json", r"data\.truth must name a file, got no file"),
         ("split.file=nowhere.json", "nowhere.json"),
         ("train.window=13", r"has 12 frames; at least 13 are needed"),
         ("train.window=1", "window"),
