@@ -128,9 +128,10 @@ class DNAConfig:
 class SplitConfig:
     """Who trains, who chooses the checkpoint, who is scored once at the end."""
 
-    file: str | None = None  # a split.json to keep to; None: a new split
+    file: str | None = None  # a split.json to keep to, whatever the seeds and parts are now; None: a new split
+    seed: int | None = None  # of the dealing; None: `seed`
     parts: tuple[float, float, float] = (6, 1, 2)  # train : validation : test
-    groups: str | None = None  # participants' column whose members stay together (families)
+    groups: str | None = None  # participants' column whose members stay together; None: family_id where families are simulated
     strata: tuple[str, ...] = ()  # participants' columns balanced over the parts
 
     def __post_init__(self):

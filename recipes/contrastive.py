@@ -39,7 +39,7 @@ from brainmt_align.reporting.plots import training_curve
 from brainmt_align.reporting.tables import retrieval_table
 from brainmt_align.training import checkpoints
 from brainmt_align.training.distributed import gather_with_grad, share_text, start_processes, sum_with_grad
-from brainmt_align.training.optimisation import adamw, one_cycle, require_finite
+from brainmt_align.training.optimisation import adamw, one_cycle, require_finite, require_precision
 from brainmt_align.training.tracking import start_tracker
 from encoders import load_dna_encoder
 from encoders.dna import DNAEncoder
@@ -64,6 +64,7 @@ def main(argv: list[str] | None = None) -> Path:
     checkpoints.check_run_folder(out, config.checkpoint, config.fmri.checkpoint, config.split.file)
 
     # 2. Processes, threads, tracker.
+    require_precision(config.train.mixed_precision)
     accelerator = start_processes(out, config.threads, config.train.mixed_precision, config.tracker)
     say, is_main = accelerator.print, accelerator.is_main_process
     say(f"{accelerator.num_processes} process(es) on {accelerator.device.type}, {torch.get_num_threads()} threads each")
@@ -75,8 +76,8 @@ def main(argv: list[str] | None = None) -> Path:
     members = {part: people[people["subject_id"].isin(getattr(frozen.split, part))] for part in splits.PARTS}
     place = accelerator.process_index, accelerator.num_processes
     batches = EpochBatches(len(members["train"]), config.train.batch_size, config.seed, *place)
-    if batches.note():
-        say(batches.note())
+    if note := batches.note():
+        say(note)
     check_files(config)
     encoder = load_encoder(config, accelerator) if is_main else None
 
@@ -178,8 +179,10 @@ def fill_stores(
 
 def split_people(config: ContrastiveConfig, people: pd.DataFrame, say: Say) -> splits.FrozenSplit:
     """The split; with a checkpoint to start from, one whose test people that checkpoint has not seen."""
-    chosen = config.split
-    frozen = splits.choose_split(people, chosen.parts, config.seed, chosen.groups, chosen.strata, chosen.file)
+    chosen, seed = config.split, config.seed if config.split.seed is None else config.split.seed
+    if note := splits.describe_families(people, chosen.groups):
+        say(note)
+    frozen = splits.choose_split(people, chosen.parts, seed, chosen.groups, chosen.strata, chosen.file)
     splits.labels_of(people, config.evaluation.strata, complete=True)  # unknown columns and blanks stop here
     if config.checkpoint:
         earlier = Path(config.checkpoint).parent / "split.json"
@@ -376,7 +379,8 @@ def print_figures(config: ContrastiveConfig, figures: dict[str, dict[str, Any]])
         print("next, real files: accelerate launch recipes/contrastive.py config=recipes/configs/contrastive_real.yaml")
     else:
         seed, out = config.seed + 1, f"{config.out}_seed{config.seed + 1}"
-        words = [f"config={config.out}/config.yaml", f"seed={seed}", f"out={out}", "split.file=null", "checkpoint=null"]
+        words = [f"config={config.out}/config.yaml", f"seed={seed}", f"out={out}"]
+        words += ["split.file=null", "split.seed=null", "checkpoint=null"]
         print(f"next, another split: accelerate launch recipes/contrastive.py {shlex.join(words)}")
 
 

@@ -1,6 +1,7 @@
 """What is cheap to refuse is refused before anything is prepared."""
 
 import pytest
+import torch
 
 from recipes import contrastive
 
@@ -15,6 +16,11 @@ from recipes import contrastive
         ("train.batch_size=1", "A gathered batch needs at least 2 people"),
         ("train.batch_size=100", "got 20 training people"),
         ("dna.layer=99", "layer"),
+        pytest.param(
+            "train.mixed_precision=fp16",
+            "fp16 needs a CUDA device",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is here"),
+        ),
         ("dna.checkpoint=no/where", "no/where"),
         ("checkpoint=nowhere", r"got no file\.\n  file: nowhere"),
         ("fmri.checkpoint=nowhere", r"fmri\.checkpoint must name a file, got no file"),
