@@ -5,7 +5,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -106,6 +106,11 @@ class FMRIConfig:
             complain(f"fmri.embed_dim must be a multiple of fmri.num_heads={self.num_heads}", self.embed_dim, "fmri.num_heads=1")
         require_range("fmri.drop_path_rate", self.drop_path_rate, 0, 0.99, FMRIConfig.drop_path_rate)
         require_range("fmri.init_std", self.init_std, 1e-6, None, FMRIConfig.init_std)
+
+    def encoder_settings(self) -> dict[str, Any]:
+        """The keys that are fields of BrainMTConfig."""
+        others = ("checkpoint", "trained_volume_shape", "pooling")
+        return {key: value for key, value in dataclasses.asdict(self).items() if key not in others}
 
 
 @dataclass

@@ -184,12 +184,8 @@ def split_people(config: ContrastiveConfig, people: pd.DataFrame, say: Say) -> s
         say(note)
     frozen = splits.choose_split(people, chosen.parts, seed, chosen.groups, chosen.strata, chosen.file)
     splits.labels_of(people, config.evaluation.strata, complete=True)  # unknown columns and blanks stop here
-    if config.checkpoint:
-        earlier = Path(config.checkpoint).parent / "split.json"
-        if earlier.is_file():
-            splits.check_unseen(earlier, frozen.split)
-        else:
-            say(f"No split.json lies beside {config.checkpoint}: whether it was trained on today's test people cannot be told.")
+    if config.checkpoint and (note := splits.check_unseen(config.checkpoint, frozen.split)):
+        say(note)
     return frozen
 
 
@@ -200,16 +196,11 @@ def build_model(config: ContrastiveConfig, prepared: Prepared, training: pd.Data
         chunks = map(torch.from_numpy, store.feature_chunks(training["sample_id"].tolist()))
         statistics = fit_region_statistics(chunks, torch.from_numpy(store.reference))
         towers[name] = DNATower(statistics, config.dna.region_pooling, dropout, width)
-    settings = {
-        key: value
-        for key, value in dataclasses.asdict(config)["fmri"].items()
-        if key not in ("checkpoint", "trained_volume_shape", "pooling")
-    }
     if config.fmri.checkpoint:
         runs = map(bold_store.open_run, prepared.cohort.runs["store_path"])
         bold_store.check_orientation(runs, OFFICIAL_ORIENTATION, f"the official weights {config.fmri.checkpoint}")
     official = config.fmri.checkpoint, config.fmri.trained_volume_shape
-    encoder = build_brainmt(prepared.volume_shape, config.train.window, settings, *official)
+    encoder = build_brainmt(prepared.volume_shape, config.train.window, config.fmri.encoder_settings(), *official)
     fmri = FMRITower(encoder, config.fmri.pooling, dropout, width, sum_with_grad)
     bias = SIGMOID_BIAS if config.alignment.loss == "siglip" else None
     model = AlignmentModel(fmri, towers, config.alignment.temperature, bias)
@@ -217,9 +208,8 @@ def build_model(config: ContrastiveConfig, prepared: Prepared, training: pd.Data
         checkpoints.load_weights(Path(config.checkpoint), model, describe_input(config, prepared))
         model.start_untrained_bias()
     for name, store in prepared.dna.items():
-        if dropped := model.dna[name].dropped(store.regions):
-            of_all = f"{len(dropped)} of {len(store.regions)} regions"
-            say(f"{name}: {of_all} do not vary among the training people and are dropped: {', '.join(dropped)}")
+        if note := model.dna[name].describe_dropped(store.regions):
+            say(f"{name}: {note}")
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     say(f"model: {trained:,} trained parameters; volumes {prepared.volume_shape}, windows of {config.train.window} frames")
     return model

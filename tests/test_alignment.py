@@ -85,6 +85,14 @@ def test_dna_tower_standardises_training_people_and_drops_constant_regions(regio
     torch.testing.assert_close(averaged, features_BD.view(20, 2, 5).mean(1))
 
 
+def test_dna_tower_names_the_regions_that_it_drops(region_features):
+    names = ["A", "B", "C"]
+    assert DNATower(fit_region_statistics([region_features], torch.ones(3, 5))).describe_dropped(names) is None
+    region_features[:, 2] = 0.0
+    note = DNATower(fit_region_statistics([region_features], torch.ones(3, 5))).describe_dropped(names)
+    assert note == "1 of 3 regions do not vary among the training people and are dropped: C"
+
+
 def test_dna_tower_is_symmetric_in_the_two_haplotypes(region_features):
     tower = DNATower(fit_region_statistics([region_features], torch.ones(3, 5))).eval()
     torch.testing.assert_close(tower(region_features), tower(region_features.flip(2)), atol=1e-6, rtol=0)

@@ -1,12 +1,22 @@
 """Configuration: every YAML loads, nothing unknown or impossible passes."""
 
+import dataclasses
 import re
 from pathlib import Path
 
 import pytest
 
-from brainmt_align.config import ContrastiveConfig, EmbedDNAConfig, PrepareFMRIConfig, SimulateCohortConfig, load_config, to_yaml
+from brainmt_align.config import (
+    ContrastiveConfig,
+    EmbedDNAConfig,
+    FMRIConfig,
+    PrepareFMRIConfig,
+    SimulateCohortConfig,
+    load_config,
+    to_yaml,
+)
 from brainmt_align.data.simulate import CohortParameters
+from encoders import BrainMTConfig
 
 CONFIGS = Path(__file__).parents[1] / "recipes" / "configs"
 SCHEMAS = {"contrastive": ContrastiveConfig}
@@ -131,6 +141,10 @@ def test_load_config_writes_a_cohort_of_other_parameters_where_data_root_null_lo
     word = "simulation.people=40"
     assert load_config(SimulateCohortConfig, [word]).out == load_config(ContrastiveConfig, [word]).data.root
     assert load_config(SimulateCohortConfig, [word, "out=runs/mine"]).out == "runs/mine"
+
+
+def test_encoder_settings_are_fields_of_the_encoder():
+    assert FMRIConfig().encoder_settings().keys() <= {field.name for field in dataclasses.fields(BrainMTConfig)}
 
 
 def test_load_config_keeps_simulated_families_together():

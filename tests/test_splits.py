@@ -249,10 +249,11 @@ def test_labels_of_names_people_without_a_value_where_everyone_needs_one(table):
 def test_check_unseen_refuses_test_people_whom_a_checkpoint_has_seen(tmp_path, table):
     first, second = choose_split(table, (4, 1, 1), 0), choose_split(table, (4, 1, 1), 1)
     save_split(tmp_path / "split.json", *first)
-    check_unseen(tmp_path / "split.json", first.split)
+    assert check_unseen(tmp_path / "best.safetensors", first.split) is None
+    assert "cannot be told" in check_unseen(tmp_path / "elsewhere" / "best.safetensors", second.split)
     seen = set(second.split.test) - set(first.split.test)
     with pytest.raises(ValueError, match=rf"got {len(seen)} of 10 whom it was trained or chosen on: {min(seen)}"):
-        check_unseen(tmp_path / "split.json", second.split)
+        check_unseen(tmp_path / "best.safetensors", second.split)
 
 
 def test_fingerprint_changes_with_who_is_where(table):

@@ -168,23 +168,30 @@ def fingerprint(split: Split) -> str:
     return _hash(split._asdict())
 
 
-def check_unseen(path: str | Path, split: Split) -> None:
+def check_unseen(checkpoint: str | Path, split: Split) -> str | None:
     """Refuse to score people whom an earlier run has trained on or chosen its weights by.
 
     Args:
-        path: split.json of the earlier run.
+        checkpoint: weights of the earlier run; its split.json lies beside them.
         split: today's.
+
+    Returns:
+        A note where no split.json is there to tell.
 
     Raises:
         ValueError: test people of today were training or validation people then; or the file is no split.
     """
-    earlier, _ = _read_split(Path(path))
+    path = Path(checkpoint).parent / "split.json"
+    if not path.is_file():
+        return f"No split.json lies beside {checkpoint}: whether it was trained on today's test people cannot be told."
+    earlier, _ = _read_split(path)
     seen = sorted(set(split.test) & {*earlier.train, *earlier.validation})
     if seen:
         raise ValueError(
             f"Split: test people must be new to the checkpoint, got {len(seen)} of {len(split.test)} whom it was trained or "
             f"chosen on: {some(seen)}.\n  file: {path}\n  fix: keep to that split with split.file={path}."
         )
+    return None
 
 
 def save_split(path: str | Path, split: Split, settings: Mapping[str, Any]) -> Path:

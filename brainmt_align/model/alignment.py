@@ -195,6 +195,12 @@ class DNATower(nn.Module):
         """Names of the regions that take no part, from the names of all R."""
         return [region for region, kept in zip(regions, self.kept.tolist(), strict=True) if not kept]
 
+    def describe_dropped(self, regions: list[str]) -> str | None:
+        """One line on the regions that take no part, None where all do."""
+        dropped = self.dropped(regions)
+        of_all = f"{len(dropped)} of {len(regions)} regions"
+        return f"{of_all} do not vary among the training people and are dropped: {', '.join(dropped)}" if dropped else None
+
     def forward(self, features_BRHD: Tensor) -> Tensor:
         """(B, R, H, D) → (B, E)."""
         return self.projector(self.features(features_BRHD))
