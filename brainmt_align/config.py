@@ -10,12 +10,15 @@ from typing import Any, ClassVar, TypeVar
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from brainmt_align.config_words import merge_words
 from brainmt_align.data.scan_table import MASK_RULES
 from brainmt_align.data.simulate import CohortParameters
+from brainmt_align.data.splits import FAMILIES
 from brainmt_align.limits import complain, require_choice, require_orientation, require_range
 from brainmt_align.model.brain import OFFICIAL_ORIENTATION
 from encoders import DNA_ENCODERS
 
+LARGEST_SEED = 2**32 - 1  # that every generator takes
 SIMULATED_ROOT = Path("runs/simulated_cohort")
 
 
@@ -53,7 +56,7 @@ class DataConfig:
         require_choice("data.unphased", self.unphased, ("error", "as_written", "skip"))
         require_choice("data.missing", self.missing, ("error", "reference", "N"))
         if self.tr_s is not None:
-            require_range("data.tr_s", self.tr_s, 0.01, 100)
+            require_range("data.tr_s", self.tr_s, 0.01, 100, "null")
         if self.region_window is not None:
             require_range("data.region_window", self.region_window, 1, None)
 
@@ -96,13 +99,18 @@ class FMRIConfig:
         require_choice("fmri.pooling", self.pooling, ("cls", "mean"))
         for key in ("embed_dim", "num_heads", "d_state", "d_conv", "expand"):
             require_range(f"fmri.{key}", getattr(self, key), 1, None)
-        require_range("fmri.stem_channels", min(self.stem_channels), 1, None)
-        require_range("fmri.depth", self.depth[0], 1, None)
-        require_range("fmri.depth", self.depth[1], 0, None)
+        require_range("fmri.stem_channels", min(self.stem_channels), 1, None, FMRIConfig.stem_channels)
+        require_range("fmri.depth", self.depth[0], 1, None, FMRIConfig.depth)
+        require_range("fmri.depth", self.depth[1], 0, None, FMRIConfig.depth)
         if self.embed_dim % self.num_heads:
             complain(f"fmri.embed_dim must be a multiple of fmri.num_heads={self.num_heads}", self.embed_dim, "fmri.num_heads=1")
-        require_range("fmri.drop_path_rate", self.drop_path_rate, 0, 0.99)
-        require_range("fmri.init_std", self.init_std, 1e-6, None)
+        require_range("fmri.drop_path_rate", self.drop_path_rate, 0, 0.99, FMRIConfig.drop_path_rate)
+        require_range("fmri.init_std", self.init_std, 1e-6, None, FMRIConfig.init_std)
+
+    def encoder_settings(self) -> dict[str, Any]:
+        """The keys that are fields of BrainMTConfig."""
+        others = ("checkpoint", "trained_volume_shape", "pooling")
+        return {key: value for key, value in dataclasses.asdict(self).items() if key not in others}
 
 
 @dataclass
@@ -122,20 +130,24 @@ class DNAConfig:
         require_choice("dna.pooling", self.pooling, ("mean",))
         require_choice("dna.strands", self.strands, ("forward", "reverse", "both"))
         require_choice("dna.region_pooling", self.region_pooling, ("concatenate", "mean"))
+        require_range("dna.seed", self.seed, 0, LARGEST_SEED)
 
 
 @dataclass
 class SplitConfig:
     """Who trains, who chooses the checkpoint, who is scored once at the end."""
 
-    file: str | None = None  # a split.json to keep to; None: a new split
+    file: str | None = None  # a split.json to keep to, whatever the seeds and parts are now; None: a new split
+    seed: int | None = None  # of the dealing; None: `seed`
     parts: tuple[float, float, float] = (6, 1, 2)  # train : validation : test
-    groups: str | None = None  # participants' column whose members stay together (families)
+    groups: str | None = None  # participants' column whose members stay together; None: family_id where families are simulated
     strata: tuple[str, ...] = ()  # participants' columns balanced over the parts
 
     def __post_init__(self):
         for part in self.parts:
-            require_range("split.parts", part, 1e-9, None)
+            require_range("split.parts", part, 1e-9, None, SplitConfig.parts)
+        if self.seed is not None:
+            require_range("split.seed", self.seed, 0, LARGEST_SEED)
 
 
 @dataclass
@@ -157,11 +169,11 @@ class TrainConfig:
         for key in ("epochs", "batch_size", "window"):
             require_range(f"train.{key}", getattr(self, key), 1, None)
         require_range("train.workers", self.workers, 0, None)
-        require_range("train.learning_rate", self.learning_rate, 1e-12, None)
-        require_range("train.weight_decay", self.weight_decay, 0, None)
-        require_range("train.warm_up", self.warm_up, 1e-6, 0.999)
-        require_range("train.gradient_clip", self.gradient_clip, 1e-12, None)
-        require_range("train.projector_dropout", self.projector_dropout, 0, 0.99)
+        require_range("train.learning_rate", self.learning_rate, 1e-12, None, TrainConfig.learning_rate)
+        require_range("train.weight_decay", self.weight_decay, 0, None, TrainConfig.weight_decay)
+        require_range("train.warm_up", self.warm_up, 1e-6, 0.999, TrainConfig.warm_up)
+        require_range("train.gradient_clip", self.gradient_clip, 1e-12, None, TrainConfig.gradient_clip)
+        require_range("train.projector_dropout", self.projector_dropout, 0, 0.99, TrainConfig.projector_dropout)
         require_choice("train.mixed_precision", self.mixed_precision, (None, "no", "fp16", "bf16"))
 
 
@@ -176,8 +188,8 @@ class AlignmentConfig:
 
     def __post_init__(self):
         require_choice("alignment.loss", self.loss, ("clip", "siglip"))
-        require_range("alignment.temperature", self.temperature, 0.01, None)
-        require_range("alignment.label_smoothing", self.label_smoothing, 0, 0.99)
+        require_range("alignment.temperature", self.temperature, 0.01, None, AlignmentConfig.temperature)
+        require_range("alignment.label_smoothing", self.label_smoothing, 0, 0.99, AlignmentConfig.label_smoothing)
         require_range("alignment.embedding_dim", self.embedding_dim, 1, None)
 
 
@@ -216,14 +228,17 @@ class RecipeConfig:
                     getattr(self, key),
                     f"{key}={default}",
                 )
-        require_range("seed", self.seed, 0, None)
+        require_range("seed", self.seed, 0, LARGEST_SEED)
         if self.threads is not None:
             require_range("threads", self.threads, 1, None)
 
 
 @dataclass
 class SimulateCohortConfig(RecipeConfig):
-    """recipes/simulate_cohort.py: writes `simulation` under `out`, which is then a `data.root`."""
+    """recipes/simulate_cohort.py: writes `simulation` under `out`, which is then a `data.root`.
+
+    With the default `out` the cohort lies where data.root=null and the same `simulation` look for it.
+    """
 
     UNUSED: ClassVar[tuple[str, ...]] = ("seed", "checkpoint", "tracker")  # its seed is simulation.seed
 
@@ -285,31 +300,15 @@ def load_config(schema: type[Config], argv: list[str]) -> Config:
         An instance of `schema` with the store folders, and for data.root=null the simulated cohort's place, filled in.
 
     Raises:
-        ValueError: a word that is no key=value, an unknown key, a value of the wrong type or out of range.
+        ValueError: a word that is no key=value, an unknown key, a value of the wrong kind or out of range.
         FileNotFoundError: the YAML file does not exist.
     """
-    words = [word for word in argv if not word.startswith("config=")]
-    files = [Path(word.removeprefix("config=")) for word in argv if word.startswith("config=")]
-    for word in words:
-        if "=" not in word or word.startswith("-"):
-            raise ValueError(
-                f"Words of the form key=value were expected, got {word!r}.\n"
-                "  where: the command line\n  fix: write for example train.epochs=10."
-            )
-    merged = OmegaConf.structured(schema)
-    for file in files:
-        if not file.is_file():
-            raise FileNotFoundError(
-                f"A YAML configuration was expected, got no file.\n  file: {file}\n"
-                "  fix: see recipes/configs/ for the ones that exist."
-            )
-        merged = _merge(merged, OmegaConf.load(file), f"file: {file}")
-    merged = _merge(merged, OmegaConf.from_dotlist(words), "where: the command line")
+    merged = merge_words(schema, argv)
     try:
         config = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
         raise ValueError(
-            f"Values that can be resolved were expected, got: {_first_line(error)}\n"
+            f"Values that can be resolved were expected, got: {str(error).splitlines()[0]}\n"
             "  where: the configuration\n  fix: write the value out."
         ) from error
     return _fill_in_places(config)
@@ -320,34 +319,26 @@ def to_yaml(config: RecipeConfig) -> str:
     return OmegaConf.to_yaml(OmegaConf.structured(config))
 
 
-def _merge(base: Any, other: Any, where: str) -> Any:
-    try:
-        return OmegaConf.merge(base, other)
-    except (OmegaConfBaseException, ValueError) as error:
-        key = getattr(error, "full_key", None) or ""
-        parent = OmegaConf.select(base, key.rpartition(".")[0]) if "." in key else base
-        known = ", ".join(map(str, parent)) if OmegaConf.is_dict(parent) else ""
-        raise ValueError(
-            f"A known key with a value of its type was expected, got {key or other}: {_first_line(error)}\n"
-            f"  {where}\n  fix: known keys here are {known}."
-        ) from error
+def _simulated_root(parameters: CohortParameters) -> Path:
+    """A folder of its own for every set of parameters."""
+    if parameters == CohortParameters():
+        return SIMULATED_ROOT
+    text = json.dumps(dataclasses.asdict(parameters), sort_keys=True)
+    return SIMULATED_ROOT.with_name(f"{SIMULATED_ROOT.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}")
 
 
 def _fill_in_places(config: Config) -> Config:
     if config.data.root is not None and not config.data.simulate and config.simulation != CohortParameters():
         complain("simulation.* describes the cohort of data.root=null alone", config.data.root, "data.root=null")
     if config.data.root is None:
-        root = SIMULATED_ROOT
-        if config.simulation != CohortParameters():
-            text = json.dumps(dataclasses.asdict(config.simulation), sort_keys=True)
-            root = root.with_name(f"{root.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}")
-        config.data.root, config.data.truth, config.data.simulate = str(root), "truth.json", True
+        root = str(_simulated_root(config.simulation))
+        config.data.root, config.data.truth, config.data.simulate = root, "truth.json", True
+    if isinstance(config, SimulateCohortConfig) and config.out == SimulateCohortConfig.out:
+        config.out = str(_simulated_root(config.simulation))
+    if isinstance(config, ContrastiveConfig) and config.data.simulate and config.simulation.family_size > 1:
+        config.split.groups = config.split.groups or FAMILIES
     root = Path(config.data.root).resolve()
     stores = Path("runs/stores") / f"{root.name}-{hashlib.sha256(str(root).encode()).hexdigest()[:8]}"
     config.stores.bold = config.stores.bold or str(stores / "bold")
     config.stores.dna = config.stores.dna or str(stores / "dna")
     return config
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]

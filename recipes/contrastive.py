@@ -26,21 +26,23 @@ from brainmt_align.data import bold_store, dna_store, simulate, simulated_oracle
 from brainmt_align.data.cohort import Cohort, read_cohort
 from brainmt_align.data.datasets import AlignmentDataset, EpochBatches, collate_people
 from brainmt_align.data.genotype_checks import check_genotypes
-from brainmt_align.data.haplotypes import describe_counts, read_haplotypes
+from brainmt_align.data.haplotypes import read_haplotypes
 from brainmt_align.data.regions import read_regions
 from brainmt_align.evaluation.embedding import PeopleEmbeddings, embed_people, summarise
 from brainmt_align.evaluation.metrics import chance_median_rank
 from brainmt_align.evaluation.retrieval import retrieval_metrics
+from brainmt_align.limits import require_file
 from brainmt_align.model.alignment import AlignmentModel, DNATower, Embeddings, FMRITower, fit_region_statistics
 from brainmt_align.model.brain import OFFICIAL_ORIENTATION, build_brainmt
-from brainmt_align.model.losses import clip_loss, siglip_loss
+from brainmt_align.model.losses import SIGMOID_BIAS, clip_loss, siglip_loss
 from brainmt_align.reporting.plots import training_curve
 from brainmt_align.reporting.tables import retrieval_table
 from brainmt_align.training import checkpoints
 from brainmt_align.training.distributed import gather_with_grad, share_text, start_processes, sum_with_grad
-from brainmt_align.training.optimisation import adamw, one_cycle, require_finite
+from brainmt_align.training.optimisation import adamw, one_cycle, require_finite, require_precision
 from brainmt_align.training.tracking import start_tracker
 from encoders import load_dna_encoder
+from encoders.dna import DNAEncoder
 
 CRITERION = "mean_rank"  # of the validation people; chooses the best checkpoint
 Say = Callable[[str], None]
@@ -62,17 +64,28 @@ def main(argv: list[str] | None = None) -> Path:
     checkpoints.check_run_folder(out, config.checkpoint, config.fmri.checkpoint, config.split.file)
 
     # 2. Processes, threads, tracker.
+    require_precision(config.train.mixed_precision)
     accelerator = start_processes(out, config.threads, config.train.mixed_precision, config.tracker)
     say, is_main = accelerator.print, accelerator.is_main_process
     say(f"{accelerator.num_processes} process(es) on {accelerator.device.type}, {torch.get_num_threads()} threads each")
 
-    # 3. Cohort and stores: the main process fills what is missing, the others then read it.
-    prepared = prepare(config, accelerator)
-
-    # 4. Split, datasets, model: whatever does not fit together stops here, before any training.
-    frozen = split_people(config, prepared.cohort.people, say)
-    runs, people = prepared.cohort.runs, prepared.cohort.people
+    # 3. Tables, split, batches, files, DNA encoder: a fault of these costs no minute of preparation.
+    cohort, genomes = read_tables(config, accelerator)
+    people = cohort.people
+    frozen = split_people(config, people, say)
     members = {part: people[people["subject_id"].isin(getattr(frozen.split, part))] for part in splits.PARTS}
+    place = accelerator.process_index, accelerator.num_processes
+    batches = EpochBatches(len(members["train"]), config.train.batch_size, config.seed, *place)
+    if note := batches.note():
+        say(note)
+    check_files(config)
+    encoder = load_encoder(config, accelerator) if is_main else None
+
+    # 4. Stores: the main process fills what is missing, the others then read it.
+    prepared = fill_stores(config, cohort, genomes, encoder, accelerator)
+
+    # 5. Datasets and model: whatever else does not fit together stops here, before any training.
+    runs = prepared.cohort.runs
     datasets = {
         part: AlignmentDataset(rows, runs, prepared.dna, config.train.window, config.seed) for part, rows in members.items()
     }
@@ -80,21 +93,19 @@ def main(argv: list[str] | None = None) -> Path:
     oracle_BB = truth and simulated_oracle.oracle_of_people(truth, runs, members["test"], config.train.window)
     torch.manual_seed(config.seed)
     model = build_model(config, prepared, members["train"], say)
-    place = accelerator.process_index, accelerator.num_processes
-    batches = EpochBatches(len(datasets["train"]), config.train.batch_size, config.seed, *place)
 
-    # 5. Run folder: an interrupted run goes on, an earlier one is kept beside.
+    # 6. Run folder: an interrupted run goes on, an earlier one is kept beside.
     resumed = open_out(out, config, frozen, accelerator)
 
-    # 6. Training; the best checkpoint is chosen on the validation people.
+    # 7. Training; the best checkpoint is chosen on the validation people.
     description = describe(config, model, prepared, frozen.split, accelerator.num_processes)
     train(config, model, datasets, batches, description, accelerator, resumed)
 
-    # 7. The test people, once, with the best weights.
+    # 8. The test people, once, with the best weights.
     checkpoints.load_weights(out / "best.safetensors", model)
     embeddings = embed(config, model, datasets["test"], accelerator, "test people" if is_main else None)
 
-    # 8. Figures and products.
+    # 9. Figures and products.
     if is_main:
         blocks = splits.labels_of(members["test"], [config.split.groups] if config.split.groups else [])
         strata = splits.labels_of(members["test"], config.evaluation.strata)
@@ -108,9 +119,9 @@ def main(argv: list[str] | None = None) -> Path:
     return out
 
 
-def prepare(config: ContrastiveConfig, accelerator: Accelerator) -> Prepared:
-    """Read the cohort's tables and fill the stores with whatever they lack; finished parts are left as they are."""
-    data, dna, is_main = config.data, config.dna, accelerator.is_main_process
+def read_tables(config: ContrastiveConfig, accelerator: Accelerator) -> tuple[Cohort, dict[str, Any]]:
+    """The cohort's tables, and where its genomes lie and how they are read; faults of either stop here."""
+    data, is_main = config.data, accelerator.is_main_process
     with accelerator.main_process_first():
         if data.simulate:
             simulate.write_cohort(Path(data.root), config.simulation, progress=is_main)
@@ -124,42 +135,58 @@ def prepare(config: ContrastiveConfig, accelerator: Accelerator) -> Prepared:
             "samples": cohort.people["sample_id"].tolist(), "window": data.region_window,
             "unphased": data.unphased, "missing": data.missing,
         }  # fmt: skip
-        notes = check_genotypes(**genomes) if is_main else []  # a fault of the genomes costs no minute of scans or encoders
-        runs = bold_store.build(
-            cohort.runs, Path(config.stores.bold), orientation=data.orientation, normalisation=data.normalisation,
-            min_frames=config.train.window, tr_s=data.tr_s, progress=is_main,
-        )  # fmt: skip
-        volume_shape = bold_store.common_volume_shape(runs)
+        notes = check_genotypes(**genomes) if is_main else []
     for note in [*cohort.notes, *notes]:
         accelerator.print(note)
+    return cohort, genomes
+
+
+def check_files(config: ContrastiveConfig) -> None:
+    """Refuse what is read only after the preparation, where it is not there."""
+    require_file("fmri.checkpoint", config.fmri.checkpoint)
+    require_file("data.truth", config.data.path("truth"))
+    if config.checkpoint:
+        checkpoints.read_description(Path(config.checkpoint))
+
+
+def load_encoder(config: ContrastiveConfig, accelerator: Accelerator) -> DNAEncoder:
+    """The frozen DNA encoder on this process's device."""
+    dna = config.dna
+    encoder = load_dna_encoder(dna.encoder, dna.checkpoint, layer=dna.layer, device=accelerator.device, seed=dna.seed)
+    accelerator.print(f"{dna.encoder}: {encoder.description}")
+    return encoder
+
+
+def fill_stores(
+    config: ContrastiveConfig, cohort: Cohort, genomes: dict[str, Any], encoder: DNAEncoder | None, accelerator: Accelerator
+) -> Prepared:
+    """Fill the stores with whatever they lack; finished parts are left as they are. The main process alone has an encoder."""
+    data, dna = config.data, config.dna
+    with accelerator.main_process_first():
+        runs = bold_store.build(
+            cohort.runs, Path(config.stores.bold), orientation=data.orientation, normalisation=data.normalisation,
+            min_frames=config.train.window, tr_s=data.tr_s, progress=accelerator.is_main_process,
+        )  # fmt: skip
+        volume_shape = bold_store.common_volume_shape(runs)
     folder = None
-    if is_main:
-        encoder = load_dna_encoder(dna.encoder, dna.checkpoint, layer=dna.layer, device=accelerator.device, seed=dna.seed)
-        accelerator.print(f"{dna.encoder}: {encoder.description}")
+    if encoder is not None:
         haplotypes = read_haplotypes(**genomes)
         filled = dna_store.build(haplotypes, encoder, Path(config.stores.dna), pooling=dna.pooling, strands=dna.strands)
         folder = str(filled.folder)
-        accelerator.print(
-            f"{filled.sequences_embedded:,} sequences, {filled.bases:,} bases embedded in {filled.seconds:.1f} s; "
-            f"{filled.sequences_reused:,} sequences taken from {folder}"
-        )
-        if left_out := describe_counts(filled.counts):
-            accelerator.print(left_out)
+        accelerator.print(dna_store.describe_build(filled))
     store = dna_store.open_store(share_text(folder), [region.name for region in read_regions(data.path("regions"))])
     return Prepared(cohort._replace(runs=runs), {dna.encoder: store}, volume_shape)
 
 
 def split_people(config: ContrastiveConfig, people: pd.DataFrame, say: Say) -> splits.FrozenSplit:
     """The split; with a checkpoint to start from, one whose test people that checkpoint has not seen."""
-    chosen = config.split
-    frozen = splits.choose_split(people, chosen.parts, config.seed, chosen.groups, chosen.strata, chosen.file)
+    chosen, seed = config.split, config.seed if config.split.seed is None else config.split.seed
+    if note := splits.describe_families(people, chosen.groups):
+        say(note)
+    frozen = splits.choose_split(people, chosen.parts, seed, chosen.groups, chosen.strata, chosen.file)
     splits.labels_of(people, config.evaluation.strata, complete=True)  # unknown columns and blanks stop here
-    if config.checkpoint:
-        earlier = Path(config.checkpoint).parent / "split.json"
-        if earlier.is_file():
-            splits.check_unseen(earlier, frozen.split)
-        else:
-            say(f"No split.json lies beside {config.checkpoint}: whether it was trained on today's test people cannot be told.")
+    if config.checkpoint and (note := splits.check_unseen(config.checkpoint, frozen.split)):
+        say(note)
     return frozen
 
 
@@ -170,26 +197,20 @@ def build_model(config: ContrastiveConfig, prepared: Prepared, training: pd.Data
         chunks = map(torch.from_numpy, store.feature_chunks(training["sample_id"].tolist()))
         statistics = fit_region_statistics(chunks, torch.from_numpy(store.reference))
         towers[name] = DNATower(statistics, config.dna.region_pooling, dropout, width)
-    settings = {
-        key: value
-        for key, value in dataclasses.asdict(config)["fmri"].items()
-        if key not in ("checkpoint", "trained_volume_shape", "pooling")
-    }
     if config.fmri.checkpoint:
         runs = map(bold_store.open_run, prepared.cohort.runs["store_path"])
         bold_store.check_orientation(runs, OFFICIAL_ORIENTATION, f"the official weights {config.fmri.checkpoint}")
     official = config.fmri.checkpoint, config.fmri.trained_volume_shape
-    encoder = build_brainmt(prepared.volume_shape, config.train.window, settings, *official)
+    encoder = build_brainmt(prepared.volume_shape, config.train.window, config.fmri.encoder_settings(), *official)
     fmri = FMRITower(encoder, config.fmri.pooling, dropout, width, sum_with_grad)
-    bias = -10.0 if config.alignment.loss == "siglip" else None  # where the sigmoid loss starts
+    bias = SIGMOID_BIAS if config.alignment.loss == "siglip" else None
     model = AlignmentModel(fmri, towers, config.alignment.temperature, bias)
     if config.checkpoint:
         checkpoints.load_weights(Path(config.checkpoint), model, describe_input(config, prepared))
+        model.start_untrained_bias()
     for name, store in prepared.dna.items():
-        if dropped := model.dna[name].dropped(store.regions):
-            say(
-                f"{name}: {len(dropped)} of {len(store.regions)} regions do not vary among the training people and are dropped: {', '.join(dropped)}"
-            )
+        if note := model.dna[name].describe_dropped(store.regions):
+            say(f"{name}: {note}")
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     say(f"model: {trained:,} trained parameters; volumes {prepared.volume_shape}, windows of {config.train.window} frames")
     return model
@@ -349,7 +370,8 @@ def print_figures(config: ContrastiveConfig, figures: dict[str, dict[str, Any]])
         print("next, real files: accelerate launch recipes/contrastive.py config=recipes/configs/contrastive_real.yaml")
     else:
         seed, out = config.seed + 1, f"{config.out}_seed{config.seed + 1}"
-        words = [f"config={config.out}/config.yaml", f"seed={seed}", f"out={out}", "split.file=null", "checkpoint=null"]
+        words = [f"config={config.out}/config.yaml", f"seed={seed}", f"out={out}"]
+        words += ["split.file=null", "split.seed=null", "checkpoint=null"]
         print(f"next, another split: accelerate launch recipes/contrastive.py {shlex.join(words)}")
 
 

@@ -13,7 +13,7 @@ from brainmt_align.config import EmbedDNAConfig, load_config, to_yaml
 from brainmt_align.data import dna_store, simulate
 from brainmt_align.data.cohort import read_genomes
 from brainmt_align.data.genotype_checks import check_genotypes
-from brainmt_align.data.haplotypes import describe_counts, read_haplotypes
+from brainmt_align.data.haplotypes import read_haplotypes
 from brainmt_align.training import checkpoints
 from brainmt_align.training.distributed import start_processes
 from encoders import load_dna_encoder
@@ -56,12 +56,7 @@ def main(argv: list[str] | None = None) -> Path:
         facts = {"store": str(summary.folder), "encoder": encoder.description, "fingerprint": encoder.fingerprint}
         checkpoints.write_json(out / "provenance.json", checkpoints.provenance(inputs, facts))
         checkpoints.write_json(out / "metrics.json", {**summary._asdict(), "folder": str(summary.folder)})
-        print(
-            f"{summary.sequences_embedded:,} sequences, {summary.bases:,} bases embedded in {summary.seconds:.1f} s; "
-            f"{summary.sequences_reused:,} were in {summary.folder}"
-        )
-        if left_out := describe_counts(summary.counts):
-            print(left_out)
+        print(dna_store.describe_build(summary))
     accelerator.wait_for_everyone()
     checkpoints.close_run_folder(out)
     return out

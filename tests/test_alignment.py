@@ -10,13 +10,13 @@ from brainmt_align.model.alignment import AlignmentModel, BatchStandardisation, 
 from encoders import BrainMT, BrainMTConfig
 
 
-def small_brainmt():
+def small_brainmt(depth=(1, 1)):
     return BrainMT(
         BrainMTConfig(
             volume_shape=(16, 16, 16),
             num_frames=4,
             embed_dim=16,
-            depth=(1, 1),
+            depth=depth,
             stem_channels=(2, 4),
             d_state=4,
             drop_path_rate=0.0,
@@ -85,6 +85,14 @@ def test_dna_tower_standardises_training_people_and_drops_constant_regions(regio
     torch.testing.assert_close(averaged, features_BD.view(20, 2, 5).mean(1))
 
 
+def test_dna_tower_names_the_regions_that_it_drops(region_features):
+    names = ["A", "B", "C"]
+    assert DNATower(fit_region_statistics([region_features], torch.ones(3, 5))).describe_dropped(names) is None
+    region_features[:, 2] = 0.0
+    note = DNATower(fit_region_statistics([region_features], torch.ones(3, 5))).describe_dropped(names)
+    assert note == "1 of 3 regions do not vary among the training people and are dropped: C"
+
+
 def test_dna_tower_is_symmetric_in_the_two_haplotypes(region_features):
     tower = DNATower(fit_region_statistics([region_features], torch.ones(3, 5))).eval()
     torch.testing.assert_close(tower(region_features), tower(region_features.flip(2)), atol=1e-6, rtol=0)
@@ -95,11 +103,12 @@ def test_dna_tower_refuses_regions_without_any_variation():
         DNATower(fit_region_statistics([torch.zeros(4, 3, 2, 5)], torch.ones(3, 5)))
 
 
+@pytest.mark.parametrize("depth", [(1, 0), (1, 1)])
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
-def test_alignment_model_gives_unit_rows_and_gradient_to_every_trained_parameter(region_features, pooling):
+def test_alignment_model_gives_unit_rows_and_gradient_to_every_trained_parameter(region_features, pooling, depth):
     torch.manual_seed(0)
     tower = DNATower(fit_region_statistics([region_features], torch.ones(3, 5)))
-    model = AlignmentModel(FMRITower(small_brainmt(), pooling), {"caduceus": tower})
+    model = AlignmentModel(FMRITower(small_brainmt(depth), pooling), {"caduceus": tower})
     outputs = model(torch.randn(4, 4, 1, 16, 16, 16), {"caduceus": region_features[:4]})
     for rows in (outputs.fmri_BE, outputs.dna_BE["caduceus"]):
         assert rows.shape == (4, 512)
@@ -118,6 +127,23 @@ def test_alignment_model_caps_the_logit_scale_and_lets_it_come_back(region_featu
     assert outputs.log_scale.item() == pytest.approx(math.log(100.0))
     outputs.log_scale.exp().backward()
     assert model.log_scale.grad.item() > 0
+
+
+def test_alignment_model_starts_a_bias_that_no_loss_has_trained(region_features):
+    def model(bias):
+        tower = DNATower(fit_region_statistics([region_features], torch.ones(3, 5)))
+        return AlignmentModel(FMRITower(small_brainmt()), {"caduceus": tower}, logit_bias=bias)
+
+    clip, siglip = model(None), model(-10.0)
+    siglip.load_state_dict(clip.state_dict())
+    assert siglip.logit_bias.item() == 0
+    siglip.start_untrained_bias()
+    assert siglip.logit_bias.item() == -10
+    siglip.load_state_dict(model(-7.5).state_dict())
+    siglip.start_untrained_bias()
+    assert siglip.logit_bias.item() == -7.5
+    clip.start_untrained_bias()
+    assert clip.logit_bias.item() == 0
 
 
 def test_towers_refuse_an_unknown_pooling(region_features):

@@ -1,12 +1,22 @@
 """Configuration: every YAML loads, nothing unknown or impossible passes."""
 
+import dataclasses
 import re
 from pathlib import Path
 
 import pytest
 
-from brainmt_align.config import ContrastiveConfig, EmbedDNAConfig, PrepareFMRIConfig, SimulateCohortConfig, load_config, to_yaml
+from brainmt_align.config import (
+    ContrastiveConfig,
+    EmbedDNAConfig,
+    FMRIConfig,
+    PrepareFMRIConfig,
+    SimulateCohortConfig,
+    load_config,
+    to_yaml,
+)
 from brainmt_align.data.simulate import CohortParameters
+from encoders import BrainMTConfig
 
 CONFIGS = Path(__file__).parents[1] / "recipes" / "configs"
 SCHEMAS = {"contrastive": ContrastiveConfig}
@@ -57,7 +67,10 @@ def test_load_config_leaves_a_named_root_alone(tmp_path):
     [
         (["train.epoch=3"], r"got train\.epoch.*\n.*command line\n.*known keys here are epochs, batch_size"),
         (["windwo=3"], r"known keys here are data, stores"),
-        (["train.epochs=many"], r"got train\.epochs"),
+        (
+            ["train.epochs=many"],
+            r"train\.epochs must be a whole number; got 'many'\.\n  where: train\.epochs=many on the command",
+        ),
         (["train.epochs=0"], r"train\.epochs must be at least 1; got 0"),
         (["fmri.drop_path_rate=1.5"], r"fmri\.drop_path_rate must be between 0 and 0\.99; got 1\.5"),
         (["data.unphased=guess"], r"data\.unphased must be one of error, as_written, skip; got 'guess'"),
@@ -71,6 +84,28 @@ def test_load_config_leaves_a_named_root_alone(tmp_path):
         (["train.learning_rate=nan"], r"train\.learning_rate must be at least 1e-12; got nan"),
         (["seed=${nowhere}"], r"Values that can be resolved were expected, got: .*nowhere"),
         (["data.root=/a", "simulation.people=7"], r"simulation\.\* describes the cohort of data\.root=null.*; got '/a'"),
+        (
+            ["train=3"],
+            r"train must be a group of the keys epochs, .*; got 3\.\n  where: train=3 on .*\n  fix: write train\.epochs=",
+        ),
+        (
+            ["split.parts=[1,1]"],
+            r"split\.parts must be a list of 3, each a number; got \[1, 1\]\.\n.*\n  fix: write split\.parts=",
+        ),
+        (["fmri.stem_channels=[]"], r"fmri\.stem_channels must be a list of 2, each a whole number; got \[\]"),
+        (["train.window=4", "fmri.depth=3"], r"fmri\.depth must be a list of 2, each a whole number; got 3"),
+        (["split.strata=site"], r"split\.strata must be a list such as \[a,b\] or \[\]; got 'site'"),
+        (["threads=two"], r"threads must be a whole number or null; got 'two'"),
+        (["train.epochs.x=3"], r"train\.epochs must be a whole number; got .*'x': 3|train\.epochs\.x=3"),
+        (["train.epochs=[1"], r"A value in YAML was expected, got 'train\.epochs=\[1'"),
+        (["data.tr_s=0"], r"data\.tr_s must be between 0\.01 and 100; got 0.*\n.*\n  fix: set data\.tr_s=null\."),
+        (["split.parts=[0,1,2]"], r"split\.parts must be at least 1e-09; got 0.*\n.*\n  fix: set split\.parts=\[6,1,2\]\."),
+        (["train.warm_up=0"], r"fix: set train\.warm_up=0\.1\."),
+        (["fmri.depth=[0,1]"], r"fix: set fmri\.depth=\[1,1\]\."),
+        (["seed=-1"], r"seed must be between 0 and 4294967295; got -1.*\n.*\n  fix: set seed=0\."),
+        (["seed=4294967296"], r"seed must be between 0 and 4294967295.*\n.*\n  fix: set seed=4294967295\."),
+        (["split.seed=-1"], r"split\.seed must be between 0 and 4294967295"),
+        (["dna.seed=-1"], r"dna\.seed must be between 0 and 4294967295"),
         (["epochs"], r"form key=value were expected, got 'epochs'"),
     ],
 )
@@ -85,6 +120,37 @@ def test_load_config_refuses_an_unknown_key_in_yaml_and_a_missing_file(tmp_path)
         load_config(ContrastiveConfig, [f"config={tmp_path / 'a.yaml'}"])
     with pytest.raises(FileNotFoundError, match="got no file"):
         load_config(ContrastiveConfig, ["config=nowhere.yaml"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("train:\n  window: 4\n  epochs: many\n", r"train\.epochs must be a whole number; got 'many'\.\n  file: .*a\.yaml"),
+        ("- 3\n", r"of keys and values was expected, got ListConfig\.\n  file: .*a\.yaml"),
+        ("train: [\n", r"A YAML configuration was expected, got something else: .*\n  file: .*a\.yaml"),
+    ],
+)
+def test_load_config_names_the_key_and_the_file_of_a_fault_in_yaml(tmp_path, text, message):
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        load_config(ContrastiveConfig, [f"config={tmp_path / 'a.yaml'}"])
+
+
+def test_load_config_writes_a_cohort_of_other_parameters_where_data_root_null_looks_for_it():
+    assert load_config(SimulateCohortConfig, []).out == "runs/simulated_cohort"
+    word = "simulation.people=40"
+    assert load_config(SimulateCohortConfig, [word]).out == load_config(ContrastiveConfig, [word]).data.root
+    assert load_config(SimulateCohortConfig, [word, "out=runs/mine"]).out == "runs/mine"
+
+
+def test_encoder_settings_are_fields_of_the_encoder():
+    assert FMRIConfig().encoder_settings().keys() <= {field.name for field in dataclasses.fields(BrainMTConfig)}
+
+
+def test_load_config_keeps_simulated_families_together():
+    assert load_config(ContrastiveConfig, []).split.groups is None
+    assert load_config(ContrastiveConfig, ["simulation.family_size=2"]).split.groups == "family_id"
+    assert load_config(ContrastiveConfig, ["simulation.family_size=2", "split.groups=site"]).split.groups == "site"
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,17 @@ def test_epoch_batches_refuse_more_than_there_are():
         EpochBatches(12, 8, 0, 0, 2)
 
 
+def test_epoch_batches_refuse_a_gathered_batch_of_one_person_but_not_one_person_a_process():
+    with pytest.raises(ValueError, match=r"at least 2 people(?s:.*)got 1"):
+        EpochBatches(12, 1, 0)
+    assert EpochBatches(12, 1, 0, 0, 2).gathered == 2
+
+
+def test_epoch_batches_warn_of_a_small_gathered_batch():
+    assert "A gathered batch holds 4 people; below 16" in EpochBatches(40, 2, 0, 0, 2).note()
+    assert EpochBatches(40, 8, 0, 0, 2).note() is None
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_loader_gives_the_same_batches_for_any_number_of_workers(dataset, workers):
     loader = DataLoader(dataset, batch_sampler=EpochBatches(6, 3, seed=2), collate_fn=collate_people, num_workers=workers)

@@ -5,13 +5,14 @@ import hashlib
 import itertools
 import logging
 import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from brainmt_align.data.dna_region_file import read_region
-from brainmt_align.data.dna_store import build, open_store, variant_sensitivity
-from brainmt_align.data.haplotypes import RegionHaplotypes
+from brainmt_align.data.dna_store import StoreSummary, build, describe_build, open_store, variant_sensitivity
+from brainmt_align.data.haplotypes import RegionHaplotypes, describe_counts
 from encoders import load_dna_encoder
 
 
@@ -86,6 +87,14 @@ def test_build_embeds_every_distinct_sequence_and_the_reference_once(tmp_path):
     assert sorted(encoder.seen) == ["AAAA", "AAAA", "ACGTACGT", "CC", "CCCC"]
     assert (summary.regions, summary.sequences_embedded, summary.sequences_reused, summary.bases) == (2, 5, 0, 22)
     assert summary.folder == tmp_path / f"{'ab' * 6}_mean_both"
+
+
+def test_describe_build_counts_sequences_and_alleles_left_out():
+    summary = StoreSummary(Path("store"), 2, 1200, 3, 4_000_000, 1.26, {})
+    told = "1,200 sequences, 4,000,000 bases embedded in 1.3 s; 3 sequences taken from store"
+    assert describe_build(summary) == told
+    left_out = {"symbolic_skipped": 4}
+    assert describe_build(summary._replace(counts=left_out)) == f"{told}\n{describe_counts(left_out)}"
 
 
 def test_build_embeds_nothing_when_the_store_is_complete(tmp_path):

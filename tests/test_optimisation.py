@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from brainmt_align.training.optimisation import adamw, one_cycle, parameter_groups, require_finite
+from brainmt_align.training.optimisation import adamw, one_cycle, parameter_groups, require_finite, require_precision
 from encoders import BrainMT, BrainMTConfig
 
 
@@ -65,3 +65,17 @@ def test_require_finite_shortens_a_long_list():
         nn.init.constant_(layer.weight, float("nan"))
     with pytest.raises(FloatingPointError, match=r"not finite: 0\.weight, .*, 4\.weight and 2 more\n"):
         require_finite("gradient norm", float("nan"), 0, 0, model)
+
+
+def test_require_precision_refuses_half_precision_without_a_cuda_device(monkeypatch):
+    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for fine in (None, "no", "bf16"):
+        require_precision(fine)
+    with pytest.raises(ValueError, match=r"fp16 needs a CUDA device; got none\.\n(?s:.*)fix: set train\.mixed_precision=bf16"):
+        require_precision("fp16")
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+    with pytest.raises(ValueError, match="needs a CUDA device"):
+        require_precision(None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    require_precision("fp16")

@@ -11,6 +11,7 @@ from brainmt_align.data.splits import (
     PARTS,
     check_unseen,
     choose_split,
+    describe_families,
     fingerprint,
     labels_of,
     load_split,
@@ -141,7 +142,8 @@ def test_make_split_refuses_missing_labels(name, blank):
 def test_load_split_gives_back_what_was_saved_whatever_order_the_people_come_in(tmp_path):
     split = make_split(people(30), seed=3)
     path = save_split(tmp_path / "new" / "split.json", split, SETTINGS)
-    assert load_split(path, people(30)[::-1], SETTINGS, groups=people(30)) == split
+    frozen = load_split(path, people(30)[::-1], SETTINGS, groups=people(30))
+    assert frozen.split == split and frozen.settings == {**SETTINGS, "parts": [6, 1, 2]}
     assert [file.name for file in path.parent.iterdir()] == ["split.json"]
 
 
@@ -149,7 +151,7 @@ def test_save_split_replaces_the_whole_file(tmp_path):
     save_split(tmp_path / "split.json", make_split(people(30), seed=3), SETTINGS)
     other = make_split(people(12), seed=4)
     save_split(tmp_path / "split.json", other, {})
-    assert load_split(tmp_path / "split.json", people(12), {}) == other
+    assert load_split(tmp_path / "split.json", people(12), {}).split == other
 
 
 def test_load_split_refuses_a_file_edited_by_hand(tmp_path):
@@ -165,16 +167,15 @@ def test_load_split_lists_changed_people_and_settings_together(tmp_path):
     path = save_split(tmp_path / "split.json", make_split(people(30), seed=3), SETTINGS)
     today = people(40)[2:]
     with pytest.raises(ValueError, match="the frozen split no longer fits") as error:
-        load_split(path, today, {"parts": [6, 1, 2], "seed": 4, "strata": ["sex"]})
+        load_split(path, today, {"parts": [6, 1, 2], "groups": "family", "strata": ["sex"]})
     for line in (
         "people that it does not have: 0030, 0031, 0032, 0033, 0034, … (10 in all)",
         "people that are no longer there: 0000, 0001",
-        "seed: made with 3, now 4",
-        "groups: made with None, now 'nothing'",
+        "groups: made with None, now 'family'",
         "strata: made with 'nothing', now ['sex']",
     ):
         assert f"\n  - {line}" in str(error.value)
-    assert "parts:" not in str(error.value)
+    assert "parts:" not in str(error.value) and "seed:" not in str(error.value)
 
 
 def test_load_split_refuses_when_a_family_now_lies_in_two_parts(tmp_path):
@@ -210,8 +211,9 @@ def test_choose_split_makes_a_split_and_keeps_to_a_saved_one(tmp_path, table):
     assert chosen.split == make_split(people(60), (4 / 6, 1 / 6, 1 / 6), 2, *labels)
     save_split(tmp_path / "split.json", *chosen)
     assert choose_split(table, (4, 1, 1), 2, "family", ["site"], tmp_path / "split.json") == chosen
-    with pytest.raises(ValueError, match="seed: made with 2, now 3"):
-        choose_split(table, (4, 1, 1), 3, "family", ["site"], tmp_path / "split.json")
+    assert choose_split(table, (1, 1, 1), 3, "family", [], tmp_path / "split.json") == chosen
+    with pytest.raises(ValueError, match="groups: made with 'family', now None"):
+        choose_split(table, (4, 1, 1), 2, None, ["site"], tmp_path / "split.json")
 
 
 def test_choose_split_refuses_columns_that_the_people_lack(table):
@@ -219,6 +221,16 @@ def test_choose_split_refuses_columns_that_the_people_lack(table):
         ValueError, match=r"must name columns of the participants, got clan, scanner.*\n.*subject_id, family, site"
     ):
         choose_split(table, (1, 1, 1), 0, groups="clan", strata=["scanner"])
+
+
+def test_describe_families_tells_of_relatives_who_are_dealt_out_one_by_one(table):
+    family_id = ["a", "a", "b", None, None, *(f"c{i}" for i in range(55))]
+    related = table.assign(family_id=family_id)
+    note = describe_families(related, None)
+    assert note.startswith("2 of 60 people share a family_id") and "split.groups=family_id keeps families together" in note
+    assert describe_families(related, "family_id") is None
+    assert describe_families(related.iloc[1:], None) is None
+    assert describe_families(table, None) is None
 
 
 def test_labels_of_joins_several_columns(table):
@@ -237,10 +249,11 @@ def test_labels_of_names_people_without_a_value_where_everyone_needs_one(table):
 def test_check_unseen_refuses_test_people_whom_a_checkpoint_has_seen(tmp_path, table):
     first, second = choose_split(table, (4, 1, 1), 0), choose_split(table, (4, 1, 1), 1)
     save_split(tmp_path / "split.json", *first)
-    check_unseen(tmp_path / "split.json", first.split)
+    assert check_unseen(tmp_path / "best.safetensors", first.split) is None
+    assert "cannot be told" in check_unseen(tmp_path / "elsewhere" / "best.safetensors", second.split)
     seen = set(second.split.test) - set(first.split.test)
     with pytest.raises(ValueError, match=rf"got {len(seen)} of 10 whom it was trained or chosen on: {min(seen)}"):
-        check_unseen(tmp_path / "split.json", second.split)
+        check_unseen(tmp_path / "best.safetensors", second.split)
 
 
 def test_fingerprint_changes_with_who_is_where(table):

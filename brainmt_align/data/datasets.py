@@ -13,6 +13,8 @@ from torch.utils.data import Dataset, Sampler
 from brainmt_align.data.bold_store import open_run
 from brainmt_align.data.dna_store import DNAStore
 
+FEW_PEOPLE = 16  # features standardised over a batch of 2 are ±1 whatever they were; the noise shrinks slowly with more
+
 
 class AlignmentBatch(NamedTuple):
     """Windows and genomes of the same people, row by row."""
@@ -122,13 +124,22 @@ class EpochBatches(Sampler[list[EpochIndex]]):
         num_processes: how many share each gathered batch.
 
     Raises:
-        ValueError: fewer people than one gathered batch needs.
+        ValueError: fewer people than one gathered batch needs, or a gathered batch of one person, who is told from nobody.
+
+    Attributes:
+        gathered: people a gathered batch.
     """
 
     def __init__(self, num_people: int, batch_size: int, seed: int, process: int = 0, num_processes: int = 1):
-        if num_people < batch_size * num_processes:
+        self.gathered = batch_size * num_processes
+        if self.gathered < 2:
             raise ValueError(
-                f"A gathered batch takes {batch_size} people x {num_processes} processes = {batch_size * num_processes}, "
+                "A gathered batch needs at least 2 people, of whom one is told from the other; got 1.\n"
+                "  where: train.batch_size x processes\n  fix: set train.batch_size to 2 or, better, to 16 or more."
+            )
+        if num_people < self.gathered:
+            raise ValueError(
+                f"A gathered batch takes {batch_size} people x {num_processes} processes = {self.gathered}, "
                 f"got {num_people} training people.\n  where: the training split\n  fix: set train.batch_size to at most "
                 f"{num_people // num_processes}, or give the training split more people."
             )
@@ -136,8 +147,17 @@ class EpochBatches(Sampler[list[EpochIndex]]):
         self.process, self.num_processes = process, num_processes
         self.epoch = 0
 
+    def note(self) -> str | None:
+        """A warning where gathered batches are small."""
+        if self.gathered >= FEW_PEOPLE:
+            return None
+        return (
+            f"A gathered batch holds {self.gathered} people; below {FEW_PEOPLE}, features standardised over it and the contrast "
+            "between its people are poor: raise train.batch_size (fmri.activation_checkpointing=true saves memory)."
+        )
+
     def __len__(self) -> int:
-        return self.num_people // (self.batch_size * self.num_processes)
+        return self.num_people // self.gathered
 
     def __iter__(self) -> Iterator[list[EpochIndex]]:
         order = np.random.default_rng([self.seed, self.epoch]).permutation(self.num_people)

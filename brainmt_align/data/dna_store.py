@@ -30,7 +30,7 @@ from brainmt_align.data.dna_region_file import (
     shown_name,
     write_region,
 )
-from brainmt_align.data.haplotypes import RegionHaplotypes
+from brainmt_align.data.haplotypes import RegionHaplotypes, describe_counts
 from brainmt_align.data.regions import list_faults
 
 logger = logging.getLogger(__name__)
@@ -116,6 +116,15 @@ def build(
             reused += len({*region.sequences, region.reference}) - len(new)
             bases += sum(map(len, new))
     return StoreSummary(target, len(names), embedded, reused, bases, time.perf_counter() - began, dict(counts))
+
+
+def describe_build(summary: StoreSummary) -> str:
+    """What `build` did, and on a line of its own which alleles stand in no sequence."""
+    told = (
+        f"{summary.sequences_embedded:,} sequences, {summary.bases:,} bases embedded in {summary.seconds:.1f} s; "
+        f"{summary.sequences_reused:,} sequences taken from {summary.folder}"
+    )
+    return "\n".join([told, *filter(None, [describe_counts(summary.counts)])])
 
 
 class DNAStore:

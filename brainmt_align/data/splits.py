@@ -12,6 +12,7 @@ import pandas as pd
 from brainmt_align.atomic import write_atomically
 from brainmt_align.data.tables import is_blank, some
 
+FAMILIES = "family_id"  # the participants' column that tells relatives, by its usual name
 PARTS = ("train", "validation", "test")
 FORMAT = "brainmt-align split 1"
 
@@ -94,10 +95,12 @@ def choose_split(
 ) -> FrozenSplit:
     """The split in a file, refused when it no longer fits, or a new one where no file is named; nothing is written.
 
+    A file is held against today's people and groups; how it was dealt (parts, seed, strata) is its own affair and stays with it.
+
     Args:
         people: one row a person, with subject_id.
         parts: train : validation : test, in any unit.
-        seed: of the dealing.
+        seed: of the dealing; a file has its own.
         groups: column of `people` whose members stay together.
         strata: columns of `people` that every part gets its share of.
         path: a file of `save_split`; None: a new split.
@@ -112,7 +115,7 @@ def choose_split(
     _check_columns(people, [*grouping, *strata])
     group_labels, stratum_labels = labels_of(people, grouping), labels_of(people, strata)
     if path is not None:
-        split = load_split(path, subjects, settings, group_labels)
+        split, settings = load_split(path, subjects, {"groups": groups}, group_labels)
     else:
         split = make_split(subjects, [part / sum(parts) for part in parts], seed, group_labels, stratum_labels)
     small = [f"{name} {len(getattr(split, name))}" for name in PARTS[1:] if len(getattr(split, name)) < 2]
@@ -147,28 +150,48 @@ def labels_of(people: pd.DataFrame, columns: Sequence[str], complete: bool = Fal
     return list(people[list(columns)].itertuples(index=False, name=None)) if columns else None
 
 
+def describe_families(people: pd.DataFrame, groups: str | None) -> str | None:
+    """A note where the people have families but are dealt out one by one."""
+    if groups is not None or FAMILIES not in people:
+        return None
+    shared = people[FAMILIES].dropna().duplicated(keep=False).sum()
+    if not shared:
+        return None
+    return (
+        f"{shared} of {len(people)} people share a {FAMILIES} with another, and split.groups=null lets relatives fall into "
+        f"different parts; split.groups={FAMILIES} keeps families together."
+    )
+
+
 def fingerprint(split: Split) -> str:
     """SHA-256 of who is in which part."""
     return _hash(split._asdict())
 
 
-def check_unseen(path: str | Path, split: Split) -> None:
+def check_unseen(checkpoint: str | Path, split: Split) -> str | None:
     """Refuse to score people whom an earlier run has trained on or chosen its weights by.
 
     Args:
-        path: split.json of the earlier run.
+        checkpoint: weights of the earlier run; its split.json lies beside them.
         split: today's.
+
+    Returns:
+        A note where no split.json is there to tell.
 
     Raises:
         ValueError: test people of today were training or validation people then; or the file is no split.
     """
-    earlier, _ = _read_split(Path(path))
+    path = Path(checkpoint).parent / "split.json"
+    if not path.is_file():
+        return f"No split.json lies beside {checkpoint}: whether it was trained on today's test people cannot be told."
+    earlier, _ = _read_split(path)
     seen = sorted(set(split.test) & {*earlier.train, *earlier.validation})
     if seen:
         raise ValueError(
             f"Split: test people must be new to the checkpoint, got {len(seen)} of {len(split.test)} whom it was trained or "
-            f"chosen on: {some(seen)}.\n  file: {path}\n  fix: keep to that split with split.file={path} and its seed and parts."
+            f"chosen on: {some(seen)}.\n  file: {path}\n  fix: keep to that split with split.file={path}."
         )
+    return None
 
 
 def save_split(path: str | Path, split: Split, settings: Mapping[str, Any]) -> Path:
@@ -192,13 +215,13 @@ def load_split(
     subject_ids: Sequence[str],
     settings: Mapping[str, Any],
     groups: Sequence[Hashable] | None = None,
-) -> Split:
+) -> FrozenSplit:
     """Read a frozen split, and refuse it when it is no longer the split of these people and settings.
 
     Args:
         path: a file of `save_split`.
         subject_ids: the people of today.
-        settings: the settings of today.
+        settings: those that must be as they were; others of the file are not compared.
         groups: today's label of each person's group; a group that lies in two parts is a fault.
 
     Raises:
@@ -215,7 +238,7 @@ def load_split(
             "  fix: bring back the people and settings it was made with, or delete it to have the split made again "
             "(results then no longer compare)."
         )
-    return split
+    return FrozenSplit(split, saved_settings)
 
 
 def _check_columns(people: pd.DataFrame, columns: Sequence[str]) -> None:
@@ -329,8 +352,8 @@ def _compare_people(split: Split, people: Mapping[str, tuple[Hashable, str]], gr
 
 
 def _compare_settings(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    keys = [key for key in {**saved, **now} if key not in saved or key not in now or saved[key] != now[key]]
-    return [f"{key}: made with {saved.get(key, 'nothing')!r}, now {now.get(key, 'nothing')!r}" for key in keys]
+    keys = [key for key in now if key not in saved or saved[key] != now[key]]
+    return [f"{key}: made with {saved.get(key, 'nothing')!r}, now {now[key]!r}" for key in keys]
 
 
 def _as_json(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -74,7 +74,7 @@ class FMRITower(nn.Module):
     """BrainMT → pooled features → standardisation over the gathered batch → projector.
 
     Args:
-        encoder: a BrainMT; a classification head, where it has one, takes no part and is frozen.
+        encoder: a BrainMT; what takes no part is frozen: a classification head and, without attention blocks, their norm and MLP.
         pooling: "cls" (the CLS row after the attention blocks) or "mean" (all token rows averaged).
         dropout: the projector's.
         output_dim: E.
@@ -97,6 +97,9 @@ class FMRITower(nn.Module):
         self.encoder, self.pooling = encoder, pooling
         if encoder.head is not None:
             encoder.head.requires_grad_(False)
+        if not encoder.blocks:  # the attention blocks' norm and MLP have no part then, and DDP waits for every trained gradient
+            encoder.norm.requires_grad_(False)
+            encoder.mlp.requires_grad_(False)
         width = encoder.config.embed_dim
         self.standardise = BatchStandardisation(width, sum_over_processes)
         self.projector = BrainMTProjector(width, output_dim, dropout)
@@ -192,6 +195,12 @@ class DNATower(nn.Module):
         """Names of the regions that take no part, from the names of all R."""
         return [region for region, kept in zip(regions, self.kept.tolist(), strict=True) if not kept]
 
+    def describe_dropped(self, regions: list[str]) -> str | None:
+        """One line on the regions that take no part, None where all do."""
+        dropped = self.dropped(regions)
+        of_all = f"{len(dropped)} of {len(regions)} regions"
+        return f"{of_all} do not vary among the training people and are dropped: {', '.join(dropped)}" if dropped else None
+
     def forward(self, features_BRHD: Tensor) -> Tensor:
         """(B, R, H, D) → (B, E)."""
         return self.projector(self.features(features_BRHD))
@@ -214,6 +223,7 @@ class AlignmentModel(nn.Module):
         super().__init__()
         self.fmri, self.dna = fmri, nn.ModuleDict(dna)
         self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
+        self.initial_bias = logit_bias
         self.logit_bias = nn.Parameter(torch.tensor(float(logit_bias or 0.0)), requires_grad=logit_bias is not None)
 
     def embed_fmri(self, bold_BTCDHW: Tensor) -> Tensor:
@@ -232,6 +242,12 @@ class AlignmentModel(nn.Module):
             self.log_scale,
             self.logit_bias,
         )
+
+    @torch.no_grad()
+    def start_untrained_bias(self) -> None:
+        """Start the bias anew after weights were loaded that a loss without a bias has trained: theirs is still exactly 0."""
+        if self.initial_bias is not None and self.logit_bias == 0:
+            self.logit_bias.fill_(self.initial_bias)
 
     @torch.no_grad()
     def cap_scale(self) -> None:

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+SIGMOID_BIAS = -10.0  # where the sigmoid loss starts: nearly all of its pairs are of two people
+
 
 def clip_loss(z_fmri_BE: Tensor, z_dna_BE: Tensor, log_scale: Tensor, label_smoothing: float = 0.0) -> Tensor:
     """Symmetric cross-entropy over the similarity matrix: row i of one modality belongs to row i of the other.

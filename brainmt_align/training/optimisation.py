@@ -1,7 +1,9 @@
 """Optimisation: a model's named parameters flow in, an optimiser and a learning-rate schedule flow out."""
 
 import math
+import os
 
+import torch
 from torch import nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -46,6 +48,23 @@ def adamw(model: nn.Module, learning_rate: float, weight_decay: float) -> AdamW:
         Loshchilov & Hutter 2019, Decoupled Weight Decay Regularization.
     """
     return AdamW(parameter_groups(model, weight_decay), lr=learning_rate)
+
+
+def require_precision(mixed_precision: str | None) -> None:
+    """Refuse half precision on processors, where its small range ruins a training and nothing is faster.
+
+    Args:
+        mixed_precision: "no", "fp16", "bf16"; None = as the launcher says.
+
+    Raises:
+        ValueError: fp16 without a CUDA device.
+    """
+    wanted = mixed_precision or os.environ.get("ACCELERATE_MIXED_PRECISION")
+    if wanted == "fp16" and not torch.cuda.is_available():
+        raise ValueError(
+            "Mixed precision fp16 needs a CUDA device; got none.\n  where: train.mixed_precision or the launcher\n"
+            "  fix: set train.mixed_precision=bf16, or no."
+        )
 
 
 def require_finite(what: str, value: float, epoch: int, step: int, model: nn.Module) -> None:

@@ -124,6 +124,13 @@ def test_contrastive_starts_from_a_checkpoint_and_refuses_one_of_another_shape_o
     assert not (tmp_path / "off").exists()
 
 
+def test_contrastive_starts_the_sigmoid_loss_anew_from_a_checkpoint_of_the_clip_loss(finished, words, tmp_path):
+    start = [f"checkpoint={finished / 'best.safetensors'}", "alignment.loss=siglip", "train.epochs=1"]
+    out = contrastive.main([*words["training"], *start, "train.learning_rate=1e-9", f"out={tmp_path / 'run'}"])
+    assert load_file(finished / "best.safetensors")["logit_bias"] == 0
+    assert load_file(out / "best.safetensors")["logit_bias"].item() == pytest.approx(-10)
+
+
 def test_contrastive_refuses_to_score_people_whom_its_checkpoint_has_seen(finished, words, tmp_path, capsys):
     checkpoint = f"checkpoint={finished / 'best.safetensors'}"
     with pytest.raises(ValueError, match="test people must be new to the checkpoint"):
@@ -203,26 +210,33 @@ def test_contrastive_trains_with_every_choice_of_pooling_and_loss(words, tmp_pat
 
 def test_contrastive_keeps_to_a_frozen_split(finished, words, tmp_path):
     out = contrastive.main(
-        [*words["training"], f"out={tmp_path / 'a'}", f"split.file={finished / 'split.json'}", "train.epochs=1"]
+        [*words["training"], f"out={tmp_path / 'a'}", f"split.file={finished / 'split.json'}", "train.epochs=1", "seed=1"]
     )
     assert (out / "split.json").read_text() == (finished / "split.json").read_text()
-    with pytest.raises(ValueError, match="seed: made with 0, now 1"):
-        contrastive.main([*words["training"], f"out={tmp_path / 'b'}", f"split.file={finished / 'split.json'}", "seed=1"])
+    assert pd.read_csv(out / "steps.csv")["loss"][0] != pd.read_csv(finished / "steps.csv")["loss"][0]
 
 
-def test_contrastive_keeps_families_together_and_permutes_within_strata(words, cohort, tmp_path):
+def test_contrastive_deals_people_out_by_a_seed_of_its_own(finished, words, tmp_path):
+    out = contrastive.main([*words["training"], f"out={tmp_path / 'a'}", "split.seed=0", "seed=1", "train.epochs=1"])
+    assert (out / "split.json").read_text() == (finished / "split.json").read_text()
+
+
+def test_contrastive_keeps_families_together_and_permutes_within_strata(words, cohort, tmp_path, capsys):
     table = pd.read_csv(cohort / "participants.tsv", sep="\t")[["participant_id"]]
     table = table.assign(family_id=[f"F{i // 3}" for i in range(30)], site=["a", "b"] * 15)
     table.to_csv(tmp_path / "participants.tsv", sep="\t", index=False)
     columns = [f"data.participants={tmp_path / 'participants.tsv'}", "split.groups=family_id", "evaluation.strata=[site]"]
     out = contrastive.main([*words["training"], *columns, f"out={tmp_path / 'run'}", "train.epochs=1"])
     split = json.loads((out / "split.json").read_text())
+    assert "split.groups=null lets relatives" not in capsys.readouterr().out
     families = {part: {(int(person) - 1) // 3 for person in split[part]} for part in ("train", "validation", "test")}
     assert not families["train"] & families["test"] and not families["validation"] & families["test"]
     assert set(pd.read_parquet(out / "embeddings.parquet").columns) == {"subject_id", "sample_id", "family_id", "site"}
     for column in ("split.groups=clan", "evaluation.strata=[clan]"):
         with pytest.raises(ValueError, match="must name columns of the participants, got clan"):
             contrastive.main([*words["training"], f"out={tmp_path / 'other'}", column])
+    contrastive.main([*words["training"], columns[0], f"out={tmp_path / 'apart'}", "train.epochs=1"])
+    assert "30 of 30 people share a family_id" in capsys.readouterr().out
 
 
 def test_contrastive_says_whom_it_left_out_and_which_regions_it_dropped(words, cohort, tmp_path, capsys):
@@ -265,7 +279,7 @@ def test_contrastive_without_a_data_root_simulates_its_cohort_once(tmp_path, mon
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("data.truth=missing.json", r"truth\.json of a simulated cohort was expected, got no file"),
+        ("data.truth=missing.json", r"data\.truth must name a file, got no file"),
         ("split.file=nowhere.json", "nowhere.json"),
         ("train.window=13", r"has 12 frames; at least 13 are needed"),
         ("train.window=1", "window"),

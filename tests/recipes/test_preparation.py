@@ -32,6 +32,12 @@ def test_simulate_cohort_writes_a_cohort_that_says_it_is_simulated(tmp_path):
     assert (out / "genotypes.vcf.gz").read_bytes() == before
 
 
+def test_simulate_cohort_leaves_the_default_cohorts_place_to_the_default_cohort(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    out = simulate_cohort.main(SMALL)
+    assert out.name.startswith("simulated_cohort-") and [folder.name for folder in Path("runs").iterdir()] == [out.name]
+
+
 def test_simulate_cohort_refuses_other_parameters_in_the_same_place(tmp_path):
     out = tmp_path / "cohort"
     simulate_cohort.main([*SMALL, f"out={out}"])

@@ -1,0 +1,136 @@
+"""Words and YAML files: what a user wrote and a schema flow in; the schema with these values flows out, still unchecked."""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
+
+
+def merge_words(schema: type, argv: list[str]) -> Any:
+    """Defaults ← YAML files ← words, in their order.
+
+    Args:
+        schema: a dataclass of values and dataclasses.
+        argv: words `config=FILE` and `key=value` (dotted keys).
+
+    Returns:
+        An OmegaConf node of the schema.
+
+    Raises:
+        ValueError: a word that is no key=value, a file or a value that is no YAML, an unknown key, a value of the wrong kind.
+        FileNotFoundError: a YAML file does not exist.
+    """
+    words = [word for word in argv if not word.startswith("config=")]
+    for word in words:
+        if "=" not in word or word.startswith("-"):
+            raise ValueError(
+                f"Words of the form key=value were expected, got {word!r}.\n"
+                "  where: the command line\n  fix: write for example train.epochs=10."
+            )
+    merged = OmegaConf.structured(schema)
+    for word in argv:
+        if word.startswith("config="):
+            merged = _merge(merged, _read_file(Path(word.removeprefix("config="))), f"file: {word.removeprefix('config=')}")
+    for word in words:
+        merged = _merge(merged, _read_word(word), f"where: {word} on the command line")
+    return merged
+
+
+def describe_kind(hint: Any) -> str:
+    """The values that a field's type allows, in words."""
+    if dataclasses.is_dataclass(hint):
+        return f"a group of the keys {', '.join(field.name for field in dataclasses.fields(hint))}"
+    parts = typing.get_args(hint)
+    if typing.get_origin(hint) is tuple:
+        if parts[-1] is Ellipsis:
+            return "a list such as [a,b] or []"
+        return f"a list of {len(parts)}, each {describe_kind(parts[0])}"
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return " or ".join(map(describe_kind, parts))
+    return KINDS[hint]
+
+
+def _read_file(path: Path) -> Any:
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"A YAML configuration was expected, got no file.\n  file: {path}\n"
+            "  fix: see recipes/configs/ for the ones that exist."
+        )
+    try:
+        content = OmegaConf.load(path)
+    except YAMLError as error:
+        raise ValueError(
+            f"A YAML configuration was expected, got something else: {_first_line(error)}\n  file: {path}\n"
+            "  fix: correct its brackets and indents."
+        ) from error
+    if not OmegaConf.is_dict(content):
+        raise ValueError(
+            f"A YAML configuration of keys and values was expected, got {type(content).__name__}.\n  file: {path}\n"
+            "  fix: write lines of the form key: value."
+        )
+    return content
+
+
+def _read_word(word: str) -> Any:
+    try:
+        return OmegaConf.from_dotlist([word])
+    except YAMLError as error:
+        raise ValueError(
+            f"A value in YAML was expected, got {word!r}: {_first_line(error)}\n  where: the command line\n"
+            "  fix: close its brackets and quotes."
+        ) from error
+
+
+def _merge(base: Any, other: Any, where: str) -> Any:
+    """Both joined; where that fails, the error names the first key that does not fit."""
+    try:
+        return OmegaConf.merge(base, other)
+    except (OmegaConfBaseException, ValueError, TypeError) as error:
+        key, value = next(leaf for leaf in _leaves(OmegaConf.to_container(other)) if not _fits(base, *leaf))
+        raise ValueError(_complaint(OmegaConf.get_type(base), key, value, where)) from error
+
+
+def _leaves(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys with what they are set to."""
+    for name, value in node.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _fits(base: Any, key: str, value: Any) -> bool:
+    single = OmegaConf.create()
+    OmegaConf.update(single, key, value)
+    try:
+        OmegaConf.merge(base, single)
+    except (OmegaConfBaseException, ValueError, TypeError):
+        return False
+    return True
+
+
+def _complaint(schema: type, key: str, value: Any, where: str) -> str:
+    """What is wrong with the key, or with the value of a key that exists."""
+    hint, place = schema, ""
+    for name in key.split("."):
+        if not dataclasses.is_dataclass(hint):
+            break  # the path goes on below a single value
+        known = [field.name for field in dataclasses.fields(hint)]
+        if name not in known:
+            return f"A known key was expected, got {key}.\n  {where}\n  fix: known keys here are {', '.join(known)}."
+        hint, place = typing.get_type_hints(hint)[name], f"{place}.{name}".lstrip(".")
+    got = repr(value) if place == key else f"{key}={value!r}"
+    example = f"{place}.{dataclasses.fields(hint)[0].name}" if dataclasses.is_dataclass(hint) else place
+    return f"{place} must be {describe_kind(hint)}; got {got}.\n  {where}\n  fix: write {example}= and a value of its kind."
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
