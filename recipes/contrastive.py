@@ -28,7 +28,7 @@ from brainmt_align.data.genotype_checks import check_genotypes
 from brainmt_align.data.haplotypes import read_haplotypes
 from brainmt_align.data.regions import read_regions
 from brainmt_align.evaluation.embedding import PeopleEmbeddings, embed_people, summarise
-from brainmt_align.evaluation.metrics import chance_median_rank
+from brainmt_align.evaluation.metrics import chance_levels
 from brainmt_align.evaluation.retrieval import retrieval_metrics
 from brainmt_align.limits import require_file
 from brainmt_align.model.alignment import AlignmentModel, DNATower, Embeddings, FMRITower, fit_region_statistics
@@ -129,11 +129,7 @@ def read_tables(config: ContrastiveConfig, accelerator: Accelerator) -> tuple[Co
             participants=data.path("participants"), pairs=data.path("pairs"), id_map=data.path("id_map"),
             unmatched=data.unmatched, mask_rule=data.mask_rule, root=Path(data.root),
         )  # fmt: skip
-        genomes = {
-            "genotypes": data.path("genotypes"), "reference": data.path("reference"), "regions": data.path("regions"),
-            "samples": cohort.people["sample_id"].tolist(), "window": data.region_window,
-            "unphased": data.unphased, "missing": data.missing,
-        }  # fmt: skip
+        genomes = data.genomes_of(cohort.people["sample_id"].tolist())
         notes = check_genotypes(**genomes) if is_main else []
     for note in [*cohort.notes, *notes]:
         accelerator.print(note)
@@ -332,9 +328,8 @@ def write_products(
     rows = {"fmri": embeddings.fmri_BE, "dna": embeddings.dna_BE[config.dna.encoder]}
     write_atomically(out / "embeddings.safetensors", lambda path: save_file(rows, path))
     write_atomically(out / "embeddings.parquet", datasets["test"].people.to_parquet)
-    description, candidates = checkpoints.read_description(out / "best.safetensors"), len(datasets["validation"])
-    chance = {CRITERION: chance_median_rank(candidates)}
-    chance |= {"recall@5": 5 / candidates} if candidates > 5 else {}
+    description = checkpoints.read_description(out / "best.safetensors")
+    chance = chance_levels(len(datasets["validation"]))
     curve = training_curve(pd.read_csv(out / "epochs.csv"), chance, best=description["epoch"])
     write_atomically(out / "training_curve.png", partial(curve.savefig, format="png", dpi=150))
     keys = ("participants", "genotypes", "reference", "regions", "pairs", "id_map", "mask", "truth")
