@@ -65,6 +65,11 @@ class DataConfig:
         value = getattr(self, key)
         return None if value is None else Path(self.root or ".") / value
 
+    def genomes_of(self, samples: list[str]) -> dict[str, Any]:
+        """What `check_genotypes` and `read_haplotypes` are called with for these people."""
+        files = {key: self.path(key) for key in ("genotypes", "reference", "regions")}
+        return {**files, "samples": samples, "window": self.region_window, "unphased": self.unphased, "missing": self.missing}
+
 
 @dataclass
 class StoresConfig:

@@ -4,7 +4,6 @@ accelerate launch recipes/contrastive.py [config=FILE] [key=value …]
 """
 
 import dataclasses
-import shlex
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -29,14 +28,14 @@ from brainmt_align.data.genotype_checks import check_genotypes
 from brainmt_align.data.haplotypes import read_haplotypes
 from brainmt_align.data.regions import read_regions
 from brainmt_align.evaluation.embedding import PeopleEmbeddings, embed_people, summarise
-from brainmt_align.evaluation.metrics import chance_median_rank
+from brainmt_align.evaluation.metrics import chance_levels
 from brainmt_align.evaluation.retrieval import retrieval_metrics
 from brainmt_align.limits import require_file
 from brainmt_align.model.alignment import AlignmentModel, DNATower, Embeddings, FMRITower, fit_region_statistics
 from brainmt_align.model.brain import OFFICIAL_ORIENTATION, build_brainmt
-from brainmt_align.model.losses import SIGMOID_BIAS, clip_loss, siglip_loss
+from brainmt_align.model.losses import SIGMOID_BIAS, alignment_loss
 from brainmt_align.reporting.plots import training_curve
-from brainmt_align.reporting.tables import retrieval_table
+from brainmt_align.reporting.tables import closing_words, retrieval_table
 from brainmt_align.training import checkpoints
 from brainmt_align.training.distributed import gather_with_grad, share_text, start_processes, sum_with_grad
 from brainmt_align.training.optimisation import adamw, one_cycle, require_finite, require_precision
@@ -113,7 +112,8 @@ def main(argv: list[str] | None = None) -> Path:
         drawn = {"groups": blocks, "strata": strata, "permutations": config.evaluation.permutations, "seed": config.seed}
         figures = retrieval_metrics(*pair, oracle_scores=oracle_BB, **drawn)
         write_products(config, model, datasets, embeddings, figures)
-        print_figures(config, figures)
+        Console().print(retrieval_table(figures))
+        print(closing_words(out, config.seed, artificial=config.data.artificial_pairs, simulated=bool(config.data.truth)))
     accelerator.end_training()
     checkpoints.close_run_folder(out)
     return out
@@ -130,11 +130,7 @@ def read_tables(config: ContrastiveConfig, accelerator: Accelerator) -> tuple[Co
             participants=data.path("participants"), pairs=data.path("pairs"), id_map=data.path("id_map"),
             unmatched=data.unmatched, mask_rule=data.mask_rule, root=Path(data.root),
         )  # fmt: skip
-        genomes = {
-            "genotypes": data.path("genotypes"), "reference": data.path("reference"), "regions": data.path("regions"),
-            "samples": cohort.people["sample_id"].tolist(), "window": data.region_window,
-            "unphased": data.unphased, "missing": data.missing,
-        }  # fmt: skip
+        genomes = data.genomes_of(cohort.people["sample_id"].tolist())
         notes = check_genotypes(**genomes) if is_main else []
     for note in [*cohort.notes, *notes]:
         accelerator.print(note)
@@ -304,15 +300,9 @@ def train(
 
 def contrastive_loss(config: ContrastiveConfig, outputs: Embeddings) -> Tensor:
     """The configured loss over the rows of all processes, averaged over the DNA encoders."""
-    fmri_GE = gather_with_grad(outputs.fmri_BE)
-    losses = []
-    for dna_BE in outputs.dna_BE.values():
-        dna_GE = gather_with_grad(dna_BE)
-        if config.alignment.loss == "siglip":
-            losses.append(siglip_loss(fmri_GE, dna_GE, outputs.log_scale, outputs.logit_bias))
-        else:
-            losses.append(clip_loss(fmri_GE, dna_GE, outputs.log_scale, config.alignment.label_smoothing))
-    return torch.stack(losses).mean()
+    gathered = gather_with_grad(outputs.fmri_BE), {name: gather_with_grad(rows) for name, rows in outputs.dna_BE.items()}
+    logits = outputs.log_scale, outputs.logit_bias
+    return alignment_loss(config.alignment.loss, *gathered, *logits, config.alignment.label_smoothing)
 
 
 def embed(
@@ -339,9 +329,8 @@ def write_products(
     rows = {"fmri": embeddings.fmri_BE, "dna": embeddings.dna_BE[config.dna.encoder]}
     write_atomically(out / "embeddings.safetensors", lambda path: save_file(rows, path))
     write_atomically(out / "embeddings.parquet", datasets["test"].people.to_parquet)
-    description, candidates = checkpoints.read_description(out / "best.safetensors"), len(datasets["validation"])
-    chance = {CRITERION: chance_median_rank(candidates)}
-    chance |= {"recall@5": 5 / candidates} if candidates > 5 else {}
+    description = checkpoints.read_description(out / "best.safetensors")
+    chance = chance_levels(len(datasets["validation"]))
     curve = training_curve(pd.read_csv(out / "epochs.csv"), chance, best=description["epoch"])
     write_atomically(out / "training_curve.png", partial(curve.savefig, format="png", dpi=150))
     keys = ("participants", "genotypes", "reference", "regions", "pairs", "id_map", "mask", "truth")
@@ -357,22 +346,6 @@ def write_products(
         "simulated": data.truth is not None,
     }
     checkpoints.write_json(out / "metrics.json", metrics)
-
-
-def print_figures(config: ContrastiveConfig, figures: dict[str, dict[str, Any]]) -> None:
-    """The small table, how to read it, and the next command to try."""
-    Console().print(retrieval_table(figures))
-    print(f"Everything is in {config.out}")
-    if config.data.artificial_pairs:
-        print("The pairs are artificial: no scan belongs to its genome, so chance is the right answer.")
-    if config.data.truth:
-        print("The cohort is simulated. The oracle knows what was planted: close to the most that these windows tell of it.")
-        print("next, real files: accelerate launch recipes/contrastive.py config=recipes/configs/contrastive_real.yaml")
-    else:
-        seed, out = config.seed + 1, f"{config.out}_seed{config.seed + 1}"
-        words = [f"config={config.out}/config.yaml", f"seed={seed}", f"out={out}"]
-        words += ["split.file=null", "split.seed=null", "checkpoint=null"]
-        print(f"next, another split: accelerate launch recipes/contrastive.py {shlex.join(words)}")
 
 
 if __name__ == "__main__":

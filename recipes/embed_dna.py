@@ -35,10 +35,7 @@ def main(argv: list[str] | None = None) -> Path:
         chosen = read_genomes(
             genotypes=data.path("genotypes"), pairs=data.path("pairs"), id_map=data.path("id_map"), unmatched=data.unmatched
         )
-        sources = {
-            "genotypes": data.path("genotypes"), "reference": data.path("reference"), "regions": data.path("regions"),
-            "samples": chosen.samples, "window": data.region_window, "unphased": data.unphased, "missing": data.missing,
-        }  # fmt: skip
+        sources = data.genomes_of(chosen.samples)
         for note in [*chosen.notes, *check_genotypes(**sources)]:
             print(note)
 

@@ -1,6 +1,7 @@
 """Configuration: every YAML loads, nothing unknown or impossible passes."""
 
 import dataclasses
+import inspect
 import re
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from brainmt_align.config import (
     load_config,
     to_yaml,
 )
+from brainmt_align.data.genotype_checks import check_genotypes
+from brainmt_align.data.haplotypes import read_haplotypes
 from brainmt_align.data.simulate import CohortParameters
 from encoders import BrainMTConfig
 
@@ -141,6 +144,13 @@ def test_load_config_writes_a_cohort_of_other_parameters_where_data_root_null_lo
     word = "simulation.people=40"
     assert load_config(SimulateCohortConfig, [word]).out == load_config(ContrastiveConfig, [word]).data.root
     assert load_config(SimulateCohortConfig, [word, "out=runs/mine"]).out == "runs/mine"
+
+
+def test_genomes_of_are_what_the_readers_of_genomes_take(tmp_path):
+    genomes = load_config(ContrastiveConfig, [f"data.root={tmp_path}", "data.region_window=9"]).data.genomes_of(["a"])
+    assert genomes["regions"] == tmp_path / "regions.bed" and genomes["window"] == 9 and genomes["samples"] == ["a"]
+    assert genomes.keys() <= inspect.signature(read_haplotypes).parameters.keys()
+    assert genomes.keys() <= inspect.signature(check_genotypes).parameters.keys()
 
 
 def test_encoder_settings_are_fields_of_the_encoder():

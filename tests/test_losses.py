@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from brainmt_align.model.losses import clip_loss, siglip_loss
+from brainmt_align.model.losses import alignment_loss, clip_loss, siglip_loss
 
 
 @pytest.fixture
@@ -63,3 +63,12 @@ def test_losses_refuse_matrices_that_do_not_pair(loss):
     extra = (torch.tensor(0.0),) if loss is siglip_loss else ()
     with pytest.raises(ValueError, match="same people in the same order, got fMRI \\(3, 4\\) and DNA \\(2, 4\\)"):
         loss(torch.ones(3, 4), torch.ones(2, 4), torch.tensor(0.0), *extra)
+
+
+def test_alignment_loss_is_the_named_loss_averaged_over_dna_encoders(rows):
+    scale, bias = torch.tensor(1.5), torch.tensor(-3.0)
+    dna = {"a": rows[1], "b": rows[1].flip(0)}
+    clip = [clip_loss(rows[0], each, scale, 0.1) for each in dna.values()]
+    sigmoid = [siglip_loss(rows[0], each, scale, bias) for each in dna.values()]
+    torch.testing.assert_close(alignment_loss("clip", rows[0], dna, scale, bias, 0.1), sum(clip) / 2)
+    torch.testing.assert_close(alignment_loss("siglip", rows[0], dna, scale, bias), sum(sigmoid) / 2)

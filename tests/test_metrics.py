@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from brainmt_align.evaluation.metrics import chance_median_rank, chance_recall_at_k, median_rank, recall_at_k
+from brainmt_align.evaluation.metrics import chance_levels, chance_median_rank, chance_recall_at_k, median_rank, recall_at_k
 
 
 def test_recall_at_k_counts_ranks_up_to_k_when_nothing_ties():
@@ -54,3 +54,8 @@ def test_recall_at_k_refuses_tie_sizes_that_cannot_be(ties):
 def test_recall_at_k_refuses_k_below_one():
     with pytest.raises(ValueError, match="expected k of 1 or more, got 0"):
         recall_at_k([1, 2], 0)
+
+
+def test_chance_levels_are_those_of_all_orders():
+    assert chance_levels(40) == {"mean_rank": np.mean(np.arange(1, 41)), "recall@5": chance_recall_at_k(40, 5)}
+    assert chance_levels(5) == {"mean_rank": 3.0}

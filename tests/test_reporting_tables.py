@@ -1,12 +1,13 @@
 """The terminal's retrieval table."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 
 from brainmt_align.evaluation.retrieval import retrieval_metrics
-from brainmt_align.reporting.tables import retrieval_table
+from brainmt_align.reporting.tables import closing_words, retrieval_table
 
 
 def shown(table):
@@ -37,3 +38,11 @@ def test_retrieval_table_has_no_oracle_row_where_the_truth_is_unknown():
 def test_retrieval_table_shows_no_p_where_no_re_pairing_is_admissible():
     lines = shown(retrieval_table(retrieval_metrics(np.eye(6), np.eye(6), groups=list("abbccc"))))
     assert {line[0]: line[5] for line in lines if len(line) == 6}["scan → genome"] == "n/a"
+
+
+def test_closing_words_say_what_chance_means_and_what_to_try_next():
+    real = closing_words(Path("runs/my run"), 3, artificial=True, simulated=False).splitlines()
+    assert real[0] == "Everything is in runs/my run" and "chance is the right answer" in real[1]
+    assert "'config=runs/my run/config.yaml' seed=4 'out=runs/my run_seed4' split.file=null split.seed=null" in real[2]
+    simulated = closing_words(Path("runs/a"), 0, artificial=False, simulated=True)
+    assert "The cohort is simulated" in simulated and "contrastive_real.yaml" in simulated and "artificial" not in simulated

@@ -49,6 +49,12 @@ def chance_median_rank(n: int) -> float:
     return (n + 1) / 2
 
 
+def chance_levels(n: int) -> dict[str, float]:
+    """What `summarise` gives for n people under a ranking that knows nothing; recall only where k < n."""
+    recall = chance_recall_at_k(n, 5)
+    return {"mean_rank": (n + 1) / 2} | ({} if recall is None else {"recall@5": recall})
+
+
 def _check(ranks, ties=None, num_candidates: int | None = None) -> tuple[np.ndarray, np.ndarray, int]:
     """(n,) float64 ranks and tie sizes, and the number of candidates; the one place where they are checked."""
     ranks = np.asarray(ranks, dtype=np.float64)

@@ -57,6 +57,26 @@ def siglip_loss(z_fmri_BE: Tensor, z_dna_BE: Tensor, log_scale: Tensor, bias: Te
     return -F.logsigmoid(sign_BB * logits_BB).sum() / len(logits_BB)
 
 
+def alignment_loss(
+    kind: str, z_fmri_BE: Tensor, z_dna: dict[str, Tensor], log_scale: Tensor, bias: Tensor, label_smoothing: float = 0.0
+) -> Tensor:
+    """The loss of one name, averaged over the DNA encoders.
+
+    Args:
+        kind: "siglip" or "clip".
+        z_fmri_BE: unit-norm fMRI embeddings.
+        z_dna: unit-norm (B, E) of the same people by the name of the DNA encoder.
+        log_scale: see `clip_loss`.
+        bias: of the sigmoid loss.
+        label_smoothing: of the CLIP loss.
+    """
+    if kind == "siglip":
+        losses = [siglip_loss(z_fmri_BE, z_dna_BE, log_scale, bias) for z_dna_BE in z_dna.values()]
+    else:
+        losses = [clip_loss(z_fmri_BE, z_dna_BE, log_scale, label_smoothing) for z_dna_BE in z_dna.values()]
+    return torch.stack(losses).mean()
+
+
 def _require_pairs(z_fmri_BE: Tensor, z_dna_BE: Tensor) -> None:
     if z_fmri_BE.ndim != 2 or z_fmri_BE.shape != z_dna_BE.shape:
         raise ValueError(

@@ -1,5 +1,7 @@
-"""Tables for the terminal: figures of metrics.json flow in, a rich Table flows out."""
+"""Words for the terminal: figures of metrics.json flow in, a rich Table and how to read it flow out."""
 
+import shlex
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
@@ -31,6 +33,30 @@ def retrieval_table(retrieval: dict[str, dict[str, Any]]) -> Table:
                 p_value = "" if prefix else _cell(figures["p_value"], digits=2)
                 table.add_row(rival or name, *(_cell(figures[key]) for key in keys), p_value)
     return table
+
+
+def closing_words(out: Path, seed: int, artificial: bool, simulated: bool) -> str:
+    """Where a run's files are, how to read its table, and the next command to try.
+
+    Args:
+        out: the run folder.
+        seed: of the run.
+        artificial: no scan belongs to its genome.
+        simulated: the truth is known.
+    """
+    lines = [f"Everything is in {out}"]
+    if artificial:
+        lines.append("The pairs are artificial: no scan belongs to its genome, so chance is the right answer.")
+    if simulated:
+        lines += [
+            "The cohort is simulated. The oracle knows what was planted: close to the most that these windows tell of it.",
+            "next, real files: accelerate launch recipes/contrastive.py config=recipes/configs/contrastive_real.yaml",
+        ]
+    else:
+        words = [f"config={out}/config.yaml", f"seed={seed + 1}", f"out={out}_seed{seed + 1}"]
+        words += ["split.file=null", "split.seed=null", "checkpoint=null"]
+        lines.append(f"next, another split: accelerate launch recipes/contrastive.py {shlex.join(words)}")
+    return "\n".join(lines)
 
 
 def _cell(value: float | None, digits: int = 3) -> str:
