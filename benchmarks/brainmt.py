@@ -9,6 +9,7 @@ stage over 50 to 400 frames; and, on demand, one scan of the published size. On 
 """
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from encoders.selective_scan import cuda
 
 SMALL = {"volume_shape": (48, 48, 48), "num_frames": 16, "depth": (2, 2), "drop_path_rate": 0.0}
 PUBLISHED_STEP_S, PUBLISHED_PEAK_GIB = 58.6, 2.1  # the published code, measured once on 2 CPU threads elsewhere
+KEEPING = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "16000000000", "MALLOC_TOP_PAD_": "268435456"}
 VARIANTS = ("cpu", "reference", "stem", "mamba", "attention", "all")
 
 
@@ -92,10 +94,17 @@ def show_variant(variant: str) -> None:
 
 
 def show_frames() -> None:
-    """The Mamba stage alone, 27 tokens a frame, inference and training."""
+    """Twice: glibc hands blocks over 32 MiB back to the system each time, whose fresh pages then cost more than their share."""
+    print("Mamba stage, 2 layers of width 512, 27 tokens a frame, float32, 2 threads", flush=True)
+    for how, settings in (("as the allocator is", {}), ("freed memory kept", KEEPING)):
+        print(f"  {how} {' '.join(f'{key}={value}' for key, value in settings.items())}".rstrip(), flush=True)
+        subprocess.run([sys.executable, __file__, "frame_costs"], check=True, env={**os.environ, **settings})
+
+
+def show_frame_costs() -> None:
+    """The Mamba stage alone, inference and training."""
     torch.set_num_threads(2)
     model = BrainMT(BrainMTConfig(**{**SMALL, "num_frames": 400})).train()
-    print("Mamba stage, 2 layers of width 512, 27 tokens a frame, float32, 2 threads")
     first = None
     for frames in (50, 100, 200, 400):
         hidden = torch.randn(1, 1 + 27 * frames, 512, requires_grad=True)
@@ -108,7 +117,7 @@ def show_frames() -> None:
         rate = hidden.shape[1] / both
         first = first or rate
         print(
-            f"  T {frames:3}  forward {1e3 * seconds(forward):6.0f} ms  forward + backward {1e3 * both:6.0f} ms  "
+            f"    T {frames:3}  forward {1e3 * seconds(forward):6.0f} ms  forward + backward {1e3 * both:6.0f} ms  "
             f"{rate:7,.0f} tokens/s, a token costs {first / rate:4.2f} x that at T 50",
             flush=True,
         )
@@ -167,7 +176,13 @@ def main() -> None:
     if words[:1] == ["variant"]:
         show_variant(words[1])
         return
-    shows = {"step": show_step, "frames": show_frames, "published": show_published, "gpu": show_gpu}
+    shows = {
+        "step": show_step,
+        "frames": show_frames,
+        "frame_costs": show_frame_costs,
+        "published": show_published,
+        "gpu": show_gpu,
+    }
     for word in words or ["step", "frames", *(["gpu"] if torch.cuda.is_available() else [])]:
         shows[word]()
 
