@@ -316,7 +316,22 @@ def load_config(schema: type[Config], argv: list[str]) -> Config:
             f"Values that can be resolved were expected, got: {str(error).splitlines()[0]}\n"
             "  where: the configuration\n  fix: write the value out."
         ) from error
-    return _fill_in_places(config)
+    config = _fill_in_places(config)
+    _require_places_apart(config)
+    return config
+
+
+def _require_places_apart(config: RecipeConfig) -> None:
+    """A run folder is for one run alone: what several runs share may not lie in it."""
+    if isinstance(config, SimulateCohortConfig):
+        return
+    shared = {"stores.bold": config.stores.bold, "stores.dna": config.stores.dna}
+    shared |= {"data.root": config.data.root} if config.data.simulate else {}
+    for key, place in shared.items():
+        if place is not None and Path(place).resolve().is_relative_to(Path(config.out).resolve()):
+            complain(
+                f"{key} must lie outside of the run folder out={config.out}", place, "out or the store to a folder of its own"
+            )
 
 
 def to_yaml(config: RecipeConfig) -> str:

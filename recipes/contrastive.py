@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> Path:
     say(f"{accelerator.num_processes} process(es) on {accelerator.device.type}, {torch.get_num_threads()} threads each")
 
     # 3. Tables, split, batches, files, DNA encoder: a fault of these costs no minute of preparation.
-    cohort, genomes = read_tables(config, accelerator)
+    cohort = read_people(config, accelerator)
     people = cohort.people
     frozen = split_people(config, people, say)
     members = {part: people[people["subject_id"].isin(getattr(frozen.split, part))] for part in splits.PARTS}
@@ -78,10 +78,14 @@ def main(argv: list[str] | None = None) -> Path:
     if note := batches.note():
         say(note)
     check_files(config)
+    genomes = config.data.genomes_of(people["sample_id"].tolist())
+    for note in check_genotypes(**genomes) if is_main else []:
+        say(note)
     encoder = load_encoder(config, accelerator) if is_main else None
 
     # 4. Stores: the main process fills what is missing, the others then read it.
     prepared = fill_stores(config, cohort, genomes, encoder, accelerator)
+    del encoder  # its memory is the training's
 
     # 5. Datasets and model: whatever else does not fit together stops here, before any training.
     runs = prepared.cohort.runs
@@ -119,8 +123,8 @@ def main(argv: list[str] | None = None) -> Path:
     return out
 
 
-def read_tables(config: ContrastiveConfig, accelerator: Accelerator) -> tuple[Cohort, dict[str, Any]]:
-    """The cohort's tables, and where its genomes lie and how they are read; faults of either stop here."""
+def read_people(config: ContrastiveConfig, accelerator: Accelerator) -> Cohort:
+    """The cohort's tables; their faults stop here."""
     data, is_main = config.data, accelerator.is_main_process
     with accelerator.main_process_first():
         if data.simulate:
@@ -130,11 +134,9 @@ def read_tables(config: ContrastiveConfig, accelerator: Accelerator) -> tuple[Co
             participants=data.path("participants"), pairs=data.path("pairs"), id_map=data.path("id_map"),
             unmatched=data.unmatched, mask_rule=data.mask_rule, root=Path(data.root),
         )  # fmt: skip
-        genomes = data.genomes_of(cohort.people["sample_id"].tolist())
-        notes = check_genotypes(**genomes) if is_main else []
-    for note in [*cohort.notes, *notes]:
+    for note in cohort.notes:
         accelerator.print(note)
-    return cohort, genomes
+    return cohort
 
 
 def check_files(config: ContrastiveConfig) -> None:

@@ -40,7 +40,8 @@ def main(argv: list[str] | None = None) -> Path:
             print(note)
 
         # 4. The store.
-        checkpoints.open_run_folder(out, to_yaml(config))
+        if note := checkpoints.open_run_folder(out, to_yaml(config)).note:
+            print(note)
         encoder = load_dna_encoder(dna.encoder, dna.checkpoint, layer=dna.layer, device=accelerator.device, seed=dna.seed)
         print(f"{dna.encoder}: {encoder.description}")
         haplotypes = read_haplotypes(**sources)

@@ -38,7 +38,8 @@ def main(argv: list[str] | None = None) -> Path:
             print(note)
 
         # 4. The store.
-        checkpoints.open_run_folder(out, to_yaml(config))
+        if note := checkpoints.open_run_folder(out, to_yaml(config)).note:
+            print(note)
         runs = bold_store.build(
             runs, Path(config.stores.bold),
             orientation=data.orientation, normalisation=data.normalisation, tr_s=data.tr_s, workers=config.workers,

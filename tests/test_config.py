@@ -170,3 +170,10 @@ def test_load_config_keeps_simulated_families_together():
 def test_load_config_refuses_shared_keys_that_a_recipe_has_no_use_for(schema, word):
     with pytest.raises(ValueError, match=rf"{word.split('=')[0]} has no use in .*must be left at"):
         load_config(schema, [word])
+
+
+@pytest.mark.parametrize("key", ["stores.bold", "stores.dna", "data.root"])
+def test_load_config_refuses_what_runs_share_inside_a_run_folder(tmp_path, key):
+    words = [f"out={tmp_path / 'run'}", f"{key}={tmp_path / 'run' / 'inner'}", "data.simulate=true"]
+    with pytest.raises(ValueError, match=rf"{key} must lie outside of the run folder out=.*run; got .*inner"):
+        load_config(ContrastiveConfig, words)

@@ -153,6 +153,13 @@ def test_bidirectional_scan_fails_when_the_directions_differ_in_size():
         bidirectional_scan(short, long)
 
 
+def test_bidirectional_scan_fails_when_the_directions_are_on_several_devices():
+    first = ScanInputs(**{name: tensor.detach() for name, tensor in make_inputs().items() if name != "z"})
+    second = ScanInputs(*(tensor.to("meta") for tensor in first))
+    with pytest.raises(ValueError, match=r"both directions must be on one device; got cpu and meta\.\n  fix: move them"):
+        bidirectional_scan(first, second)
+
+
 @pytest.mark.parametrize("reverse", [False, True])
 def test_selective_scan_cpu_gradients_equal_the_reference_over_several_tiles(reverse):
     inputs = make_inputs(2, 70, 3 * kernels.TILE + 5, 4)

@@ -114,7 +114,13 @@ def bidirectional_scan(
             f"{tuple(forward.u.shape)} and {tuple(backward.u.shape)}, A {tuple(forward.A.shape)} and {tuple(backward.A.shape)}.\n"
             "  fix: give both the same sizes."
         )
-    module, softplus = _backend(backend, forward), bool(delta_softplus)
+    if forward.u.device != backward.u.device:
+        raise ValueError(
+            f"Bidirectional selective scan: both directions must be on one device; got {forward.u.device} and "
+            f"{backward.u.device}.\n  fix: move them to one."
+        )
+    wider = max((forward, backward), key=lambda way: way.u.element_size())
+    module, softplus = _backend(backend, wider), bool(delta_softplus)
     if hasattr(module, "scan_both_ways"):
         return module.scan_both_ways(forward, backward, z, softplus, bool(reverse))
     return module.scan(forward, z, softplus, bool(reverse)) + module.scan(backward, z, softplus, not reverse)

@@ -41,7 +41,7 @@ def refusal(inputs: ScanInputs) -> str | None:
 def scan(inputs: ScanInputs, z: Tensor | None, delta_softplus: bool, reverse: bool) -> Tensor:
     """See `encoders.selective_scan.selective_scan`."""
     u, delta, A, B, C, D, delta_bias = inputs
-    if u.shape[-1] == 0:
+    if u.numel() == 0:
         return reference.scan(inputs, z, delta_softplus, reverse)  # nothing to launch, but in the graph
     sequences = [None if t is None else t.to(u.dtype) for t in (u, delta, B, C, z)]
     if reverse:
