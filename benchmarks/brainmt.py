@@ -9,7 +9,6 @@ stage over 50 to 400 frames; and, on demand, one scan of the published size. On 
 """
 
 import json
-import os
 import resource
 import subprocess
 import sys
@@ -20,13 +19,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from brainmt_align.training.allocator import keep_freed_memory
 from encoders import BrainMT, BrainMTConfig
 from encoders.mamba import MambaMixer
 from encoders.selective_scan import cuda
 
 SMALL = {"volume_shape": (48, 48, 48), "num_frames": 16, "depth": (2, 2), "drop_path_rate": 0.0}
 PUBLISHED_STEP_S, PUBLISHED_PEAK_GIB = 58.6, 2.1  # the published code, measured once on 2 CPU threads elsewhere
-KEEPING = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "16000000000", "MALLOC_TOP_PAD_": "268435456"}
 VARIANTS = ("cpu", "reference", "stem", "mamba", "attention", "all")
 
 
@@ -94,15 +93,16 @@ def show_variant(variant: str) -> None:
 
 
 def show_frames() -> None:
-    """Twice: glibc hands blocks over 32 MiB back to the system each time, whose fresh pages then cost more than their share."""
+    """As the recipes run it; then without their setting of the allocator, each in a process of its own."""
     print("Mamba stage, 2 layers of width 512, 27 tokens a frame, float32, 2 threads", flush=True)
-    for how, settings in (("as the allocator is", {}), ("freed memory kept", KEEPING)):
-        print(f"  {how} {' '.join(f'{key}={value}' for key, value in settings.items())}".rstrip(), flush=True)
-        subprocess.run([sys.executable, __file__, "frame_costs"], check=True, env={**os.environ, **settings})
+    for how in ("kept", "freed"):
+        subprocess.run([sys.executable, __file__, "frame_costs", how], check=True)
 
 
-def show_frame_costs() -> None:
+def show_frame_costs(how: str) -> None:
     """The Mamba stage alone, inference and training."""
+    keeps = how == "kept" and keep_freed_memory()
+    print("  freed memory kept, as in the recipes" if keeps else "  as the allocator is", flush=True)
     torch.set_num_threads(2)
     model = BrainMT(BrainMTConfig(**{**SMALL, "num_frames": 400})).train()
     first = None
@@ -121,6 +121,7 @@ def show_frame_costs() -> None:
             f"{rate:7,.0f} tokens/s, a token costs {first / rate:4.2f} x that at T 50",
             flush=True,
         )
+    print(f"    peak {peak_gib():4.2f} GiB", flush=True)
 
 
 def show_published() -> None:
@@ -173,13 +174,13 @@ def show_gpu() -> None:
 
 def main() -> None:
     words = sys.argv[1:]
-    if words[:1] == ["variant"]:
-        show_variant(words[1])
+    parts = {"variant": show_variant, "frame_costs": show_frame_costs}
+    if words and words[0] in parts:
+        parts[words[0]](words[1])
         return
     shows = {
         "step": show_step,
         "frames": show_frames,
-        "frame_costs": show_frame_costs,
         "published": show_published,
         "gpu": show_gpu,
     }

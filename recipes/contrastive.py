@@ -37,7 +37,7 @@ from brainmt_align.model.losses import SIGMOID_BIAS, alignment_loss
 from brainmt_align.reporting.plots import training_curve
 from brainmt_align.reporting.tables import closing_words, retrieval_table
 from brainmt_align.training import checkpoints
-from brainmt_align.training.distributed import gather_with_grad, share_text, start_processes, sum_with_grad
+from brainmt_align.training.distributed import end_processes, gather_with_grad, share_text, start_processes, sum_with_grad
 from brainmt_align.training.optimisation import adamw, one_cycle, require_finite, require_precision
 from brainmt_align.training.tracking import start_tracker
 from encoders import load_dna_encoder
@@ -118,7 +118,7 @@ def main(argv: list[str] | None = None) -> Path:
         write_products(config, model, datasets, embeddings, figures)
         Console().print(retrieval_table(figures))
         print(closing_words(out, config.seed, artificial=config.data.artificial_pairs, simulated=bool(config.data.truth)))
-    accelerator.end_training()
+    end_processes(accelerator)
     checkpoints.close_run_folder(out)
     return out
 

@@ -15,7 +15,7 @@ from brainmt_align.data.cohort import read_genomes
 from brainmt_align.data.genotype_checks import check_genotypes
 from brainmt_align.data.haplotypes import read_haplotypes
 from brainmt_align.training import checkpoints
-from brainmt_align.training.distributed import start_processes
+from brainmt_align.training.distributed import end_processes, start_processes
 from encoders import load_dna_encoder
 
 
@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> Path:
         checkpoints.write_json(out / "provenance.json", checkpoints.provenance(inputs, facts))
         checkpoints.write_json(out / "metrics.json", {**summary._asdict(), "folder": str(summary.folder)})
         print(dna_store.describe_build(summary))
-    accelerator.wait_for_everyone()
+    end_processes(accelerator)
     checkpoints.close_run_folder(out)
     return out
 

@@ -14,7 +14,7 @@ from brainmt_align.data import bold_store, simulate
 from brainmt_align.data.cohort import read_scans
 from brainmt_align.data.scan_table import describe_bare_runs
 from brainmt_align.training import checkpoints
-from brainmt_align.training.distributed import start_processes
+from brainmt_align.training.distributed import end_processes, start_processes
 
 
 def main(argv: list[str] | None = None) -> Path:
@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> Path:
         checkpoints.write_json(out / "metrics.json", figures)
         folder = Path(runs["store_path"].iloc[0]).parent
         print(f"{figures['runs']} runs of {figures['people']} people are in {folder}; see {out / 'runs.tsv'}")
-    accelerator.wait_for_everyone()
+    end_processes(accelerator)
     checkpoints.close_run_folder(out)
     return out
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numba
@@ -14,6 +15,7 @@ import torch.multiprocessing as mp
 from brainmt_align.model.alignment import BatchStandardisation
 from brainmt_align.model.losses import clip_loss
 from brainmt_align.training.distributed import (
+    PAUSE,
     gather_with_grad,
     require_processes,
     set_threads,
@@ -65,6 +67,7 @@ def worker(rank, shares, port, results):
     results.put((rank, loss.item(), [p.grad.numpy() for p in model.parameters()], ordered.tolist(), text))
     dist.barrier()
     dist.destroy_process_group()
+    time.sleep(PAUSE)  # as end_processes does
 
 
 @pytest.mark.parametrize("shares", [[4, 4], [3, 5, 2]])

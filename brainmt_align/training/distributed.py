@@ -1,6 +1,7 @@
 """Processes: tensors of one process flow in, tensors of all processes flow out, gradients included."""
 
 import os
+import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,7 +13,10 @@ from accelerate.tracking import get_available_trackers
 from accelerate.utils import InitProcessGroupKwargs
 from torch import Tensor
 
+from brainmt_align.training.allocator import keep_freed_memory
+
 PATIENCE = timedelta(hours=24)  # the others wait while the main process fills the stores
+PAUSE = 0.5  # seconds
 RANKS = {"RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK"}  # every launcher sets one of them
 
 
@@ -24,7 +28,7 @@ def is_distributed() -> bool:
 def start_processes(
     out: Path, threads: int | None, mixed_precision: str | None = None, tracker: str | None = None
 ) -> Accelerator:
-    """Let the processes of this launch meet, on GPUs where there are any and on CPUs otherwise.
+    """Let the processes of this launch meet, on GPUs where there are any and on CPUs, with freed memory kept, otherwise.
 
     Args:
         out: folder for the tracker's files.
@@ -52,8 +56,23 @@ def start_processes(
         kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
     )
     require_processes(accelerator.num_processes)
+    if accelerator.device.type == "cpu":
+        keep_freed_memory()
     set_threads(threads, local_processes=int(os.environ.get("LOCAL_WORLD_SIZE", accelerator.num_processes)))
     return accelerator
+
+
+def end_processes(accelerator: Accelerator) -> None:
+    """Wait for all processes, close the tracker and part.
+
+    Then a moment's pause: gloo's thread still lets go of its last piece of work, and where that meets an interpreter that is
+    closing down, the process is aborted although all its work is done.
+    """
+    accelerator.wait_for_everyone()
+    several = is_distributed()
+    accelerator.end_training()
+    if several:
+        time.sleep(PAUSE)
 
 
 def require_processes(num_processes: int) -> None:
