@@ -6,8 +6,8 @@ What differs from the published scripts, on purpose:
 * A sequence's frame starts at its first base, and what is left over at its end is not read. The scripts cut at the start, so that
   one inserted base moves every 6-mer before it; truncation="left" gives their cut.
 * A 6-mer with an N is the network's <oov>, is counted and left out of the pooling.
-* <s> stands in front, once. The scripts' second <s> behind the sequence (the cards of v2) has no option here: attention is causal,
-  so that no 6-mer's state hears of it, and its own state is dropped like that of every special token.
+* <s> stands in front, once. The second <s> that the scripts and the cards of v2 write behind the sequence has no option here:
+  attention is causal, so no 6-mer's state hears of it, and its own state is dropped like that of every special token.
 
 Reference: Wu et al., "GENERator: A Long-Context Generative Genomic Foundation Model", 2025 (arXiv:2502.07272).
 """
@@ -122,7 +122,8 @@ class GeneratorEncoder(DNAEncoder):
     def _tokens(self, sequences: list[str]) -> Tensor:
         kmers_BL = torch.from_numpy(kmer_ids(sequences)).to(self.device)
         ids_BL = nn.functional.pad(kmers_BL, (1, 0), value=BOS)
-        return self.model(input_ids=ids_BL, use_cache=False).last_hidden_state[:, 1:]
+        whole_BL = torch.ones_like(ids_BL)  # says that nothing is padded: without it transformers 4 writes out an (L, L) mask
+        return self.model(input_ids=ids_BL, attention_mask=whole_BL, use_cache=False).last_hidden_state[:, 1:]
 
 
 def load_published(path: Path, config: GeneratorConfig, layer: int, device: torch.device, dtype: torch.dtype) -> LlamaModel:
@@ -132,7 +133,7 @@ def load_published(path: Path, config: GeneratorConfig, layer: int, device: torc
     those alone, already in `dtype`; tensors are converted one by one.
 
     Raises:
-        ValueError: a file that cannot be read, or whose keys or shapes are not those of the configuration (the first ones listed).
+        ValueError: a file that cannot be read, or whose keys or shapes are not those of the configuration (listed).
         FileNotFoundError: shards that are not there.
     """
     with torch.device("meta"):

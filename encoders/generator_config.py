@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from encoders.generator_tokenizer import K, VOCABULARY
+from encoders.generator_tokenizer import VOCABULARY, K
 
 ARCHITECTURES = ("GENERatorForCausalLM", "LlamaForCausalLM")
 

@@ -35,9 +35,9 @@ _MAX_FAULTS_SHOWN = 10
 
 
 def tokenize(text: str) -> list[str]:
-    """The published tokenizer's pieces, left to right: a special token; else 6 capitals; else a run of 1 to 5; else one character.
+    """The published tokenizer's pieces: a special token; else 6 capitals; else a run of 1 to 5; else one character.
 
-    Greedy, and so a special token starts the frame anew. Lower case is not upper-cased: each such letter is a piece.
+    Left to right and greedy, and so a special token starts the frame anew. Lower case is not upper-cased: each such letter is a piece.
     """
     return _PIECES.findall(text)
 
@@ -72,11 +72,12 @@ def read_vocabulary(path: Path) -> dict[str, int]:
     Raises:
         FileNotFoundError: no file there.
         ValueError: a line of neither form or of the other one; an id or token given twice; tokens that every published
-            vocabulary has, the 4096 6-mers and the first 11 special tokens, that are missing or have other ids (the first listed).
+            vocabulary has, the 4096 6-mers and the first 11 special tokens, that are missing or have other ids (listed).
     """
     if not path.is_file():
         raise FileNotFoundError(
-            f"GENERator's vocab.txt must lie beside its weights; there is none.\n  file: {path}\n  fix: copy the published one there."
+            f"GENERator's vocab.txt must lie beside its weights; there is none.\n"
+            f"  file: {path}\n  fix: copy the published one there."
         )
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     vocabulary, faults = _parse(lines)

@@ -80,7 +80,8 @@ def refuse_misfits(faults: Sequence[str], path: Path) -> None:
     if faults:
         raise ValueError(
             f"Weights must fit their configuration tensor for tensor; {list_faults(faults)}\n"
-            f"  file: {path}\n  fix: use the config.json that was published with these weights; copy or download a partial file again."
+            f"  file: {path}\n  fix: use the config.json that was published with these weights;"
+            " copy or download a partial file again."
         )
 
 
@@ -155,7 +156,8 @@ def _load_shards(index: Path) -> dict[str, Tensor]:
     absent = [name for name in names if not (index.parent / name).is_file()]
     if absent:
         raise FileNotFoundError(
-            f"All {len(names)} files that an index of weights names must lie beside it; {len(absent)} do not: {', '.join(absent)}.\n"
+            f"All {len(names)} files that an index of weights names must lie beside it; {len(absent)} do not:"
+            f" {', '.join(absent)}.\n"
             f"  file: {index}\n  fix: copy the missing shards there, under their published names."
         )
     shards = {name: _load(index.parent / name) for name in names}
