@@ -37,7 +37,7 @@ _MAX_FAULTS_SHOWN = 10
 def tokenize(text: str) -> list[str]:
     """The published tokenizer's pieces: a special token; else 6 capitals; else a run of 1 to 5; else one character.
 
-    Left to right and greedy, and so a special token starts the frame anew. Lower case is not upper-cased: each such letter is a piece.
+    Left to right and greedy, and so a special token starts the frame anew. Lower case stays: each such letter is a piece.
     """
     return _PIECES.findall(text)
 
