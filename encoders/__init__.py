@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 __all__ = ["BrainMT", "BrainMTConfig", "load_dna_encoder"]
 
-DNA_ENCODERS = {"caduceus": ("encoders.caduceus", "CaduceusEncoder")}
+DNA_ENCODERS = {
+    "caduceus": ("encoders.caduceus", "CaduceusEncoder"),
+    "generator": ("encoders.generator", "GeneratorEncoder"),
+}
 
 
 def load_dna_encoder(

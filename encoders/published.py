@@ -1,8 +1,10 @@
 """Published weights: a folder, a file or a hub id flows in, a local file and a network that holds exactly its tensors flow out.
 
-Only tensors, numbers and JSON are read: safetensors, or a torch file with weights_only. Nothing of a checkpoint is executed.
+Only tensors, numbers and JSON are read: safetensors, in one file or in shards under an index, or a torch file with weights_only.
+Nothing of a checkpoint is executed.
 """
 
+import json
 import pickle
 import re
 from collections.abc import Mapping, Sequence
@@ -15,6 +17,9 @@ from torch import Tensor, nn
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
+_INDEX = ".safetensors.index.json"
+"""How the name of the file ends that says which tensor lies in which shard."""
+
 _MAX_FAULTS_SHOWN = 20
 
 _SCALAR = np.float64(0).__reduce__()[0]
@@ -25,27 +30,29 @@ _NUMPY_SCALARS = [
 """What a pickled NumPy number is rebuilt from, such as the loss that a training loop saves beside its weights."""
 
 
-def weights_file(checkpoint: str | Path) -> Path:
-    """Where the weights of a checkpoint lie on this machine, config.json beside them.
+def weights_file(checkpoint: str | Path, weights: Sequence[str] = WEIGHT_FILES, beside: Sequence[str] = ("config.json",)) -> Path:
+    """Where the weights of a checkpoint lie on this machine, the files that belong to them beside them.
 
     Args:
-        checkpoint: a local weights file, a local folder in the published layout (safetensors are preferred), or, when no such
-            path exists, a hub id.
+        checkpoint: a local weights file, a local folder in the published layout, or, when no such path exists, a hub id.
+        weights: published names of a weights file, the preferred one first; one that ends in .safetensors.index.json stands for
+            itself and the shards that it names.
+        beside: names of the other files that are needed.
 
     Raises:
-        FileNotFoundError: neither a path nor something the hub gives; a folder without weights or config.json.
+        FileNotFoundError: neither a path nor something the hub gives; a folder that lacks weights or one of the other files.
     """
     path = Path(checkpoint).expanduser()
     if not path.exists():
-        path = _download(str(checkpoint))
+        path = _download(str(checkpoint), weights, beside)
     if path.is_file():
         folder, names = path.parent, [path.name]
     else:
-        folder, names = path, [name for name in WEIGHT_FILES if (path / name).is_file()]
-    if not names or not (folder / "config.json").is_file():
+        folder, names = path, [name for name in weights if (path / name).is_file()]
+    if not names or not all((folder / name).is_file() for name in beside):
         found = ", ".join(sorted(entry.name for entry in folder.iterdir())) or "nothing"
         raise FileNotFoundError(
-            f"A checkpoint folder must hold config.json and {' or '.join(WEIGHT_FILES)}; this one holds {found}.\n"
+            f"A checkpoint folder must hold {_needed(weights, beside)}; this one holds {found}.\n"
             f"  file: {folder}\n  fix: copy the published files there, under their published names."
         )
     return folder / names[0]
@@ -60,24 +67,34 @@ def load_weights(model: nn.Module, path: Path) -> None:
         ValueError: the file cannot be read, or its keys, shapes or ties are not those of the network (all listed).
     """
     tensors = read_tensors(path)
-    faults = _fill_ties(model, tensors) + state_faults(tensors, model.state_dict())
+    refuse_misfits(_fill_ties(model, tensors) + state_faults(tensors, model.state_dict()), path)
+    model.load_state_dict(tensors)
+
+
+def refuse_misfits(faults: Sequence[str], path: Path) -> None:
+    """What is wrong between a weights file and its network, such as `state_faults` gives, in one error.
+
+    Raises:
+        ValueError: there is any fault.
+    """
     if faults:
         raise ValueError(
             f"Weights must fit their configuration tensor for tensor; {list_faults(faults)}\n"
-            f"  file: {path}\n  fix: use the config.json that was published with these weights."
+            f"  file: {path}\n  fix: use the config.json that was published with these weights;"
+            " copy or download a partial file again."
         )
-    model.load_state_dict(tensors)
 
 
 def read_tensors(source: str | Path | Mapping, wrapper: str | None = None) -> dict[str, Tensor]:
     """Named tensors from a weights file; plain numbers beside them, NumPy's included, are read too, anything else is refused.
 
     Args:
-        source: the path of a .safetensors or torch file, or what such a file held.
+        source: the path of a .safetensors file (whose tensors stay on disk until they are read), of an index of such files, or
+            of a torch file, or what such a file held.
         wrapper: key under which a training checkpoint keeps its tensors beside other entries; None: there is no such key.
 
     Raises:
-        FileNotFoundError: no file there.
+        FileNotFoundError: no file there, or an index names shards that are not there (all listed).
         ValueError: a file that is damaged or needs code to be read, or one that holds something else than named tensors.
     """
     content = source if isinstance(source, Mapping) else _load(Path(source))
@@ -117,6 +134,8 @@ def _load(path: Path) -> object:
             f"A file of weights was expected; there is {'a folder' if path.is_dir() else 'nothing'} at this path.\n"
             f"  file: {path}\n  fix: pass the path of a .safetensors or torch file."
         )
+    if path.name.endswith(_INDEX):
+        return _load_shards(path)
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -128,6 +147,44 @@ def _load(path: Path) -> object:
             f"  file: {path}\n  fix: copy or download it again; files that need code to be loaded are never opened:"
             " where this one is trusted, save its state dict alone."
         ) from error
+
+
+def _load_shards(index: Path) -> dict[str, Tensor]:
+    """The tensors that an index names; one that its shard lacks is left out, and so found missing by whoever compares."""
+    shard_of = read_index(index)
+    names = sorted(set(shard_of.values()))
+    absent = [name for name in names if not (index.parent / name).is_file()]
+    if absent:
+        raise FileNotFoundError(
+            f"All {len(names)} files that an index of weights names must lie beside it; {len(absent)} do not:"
+            f" {', '.join(absent)}.\n"
+            f"  file: {index}\n  fix: copy the missing shards there, under their published names."
+        )
+    shards = {name: _load(index.parent / name) for name in names}
+    return {key: shards[name][key] for key, name in shard_of.items() if key in shards[name]}
+
+
+def read_index(path: Path) -> dict[str, str]:
+    """The index of a sharded checkpoint → tensor name to the name of the safetensors file that holds it.
+
+    Raises:
+        ValueError: not JSON, no weight_map of names to .safetensors files, or one that leads out of the folder.
+    """
+    try:
+        shard_of = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
+        sound = bool(shard_of) and all(_is_shard_name(name) for name in shard_of.values())
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
+        sound = False
+    if not sound:
+        raise ValueError(
+            "An index of weights must be JSON whose weight_map gives each tensor's .safetensors file in the same folder; this one"
+            f" is not.\n  file: {path}\n  fix: copy or download it again."
+        )
+    return shard_of
+
+
+def _is_shard_name(name: object) -> bool:
+    return isinstance(name, str) and name.endswith(".safetensors") and Path(name).name == name
 
 
 def _reason(error: Exception) -> str:
@@ -159,20 +216,29 @@ def _fill_ties(model: nn.Module, tensors: dict[str, Tensor]) -> list[str]:
     return faults
 
 
-def _download(repository: str) -> Path:
-    """A hub id → the local folder of its configuration and weights (safetensors where there are any)."""
+def _needed(weights: Sequence[str], beside: Sequence[str]) -> str:
+    """The files of a checkpoint, in words."""
+    words = [f"{name} with its shards" if name.endswith(_INDEX) else name for name in weights]
+    return f"{', '.join(beside)} and {' or '.join(words)}"
+
+
+def _download(repository: str, weights: Sequence[str], beside: Sequence[str]) -> Path:
+    """A hub id → the local folder of these files alone: the first of the weights that it has, and what belongs beside them."""
     import huggingface_hub  # slow to import, and needed by those alone who name a hub id
 
     try:
-        for name in WEIGHT_FILES:
-            folder = Path(huggingface_hub.snapshot_download(repository, allow_patterns=["config.json", name]))
+        for name in weights:
+            folder = Path(huggingface_hub.snapshot_download(repository, allow_patterns=[*beside, name]))
             if (folder / name).is_file():
                 break
+        if name.endswith(_INDEX) and (folder / name).is_file():
+            shards = sorted(set(read_index(folder / name).values()))
+            folder = Path(huggingface_hub.snapshot_download(repository, allow_patterns=[*beside, name, *shards]))
     except (OSError, ValueError) as error:
         raise FileNotFoundError(
             f"A checkpoint must be a local path or a hub id; no path {repository!r} exists, and the hub did not give it:"
             f" {type(error).__name__}: {error}\n"
-            f"  fix: where there is a network, `hf download {repository} --local-dir FOLDER`; then pass checkpoint=FOLDER"
-            " (dna.checkpoint in the recipes)."
+            f"  fix: where there is a network, `hf download {repository} --local-dir FOLDER`, or place {_needed(weights, beside)}"
+            " in a FOLDER; then pass checkpoint=FOLDER (dna.checkpoint in the recipes)."
         ) from error
     return folder

@@ -1,5 +1,6 @@
 """Published weights on disk: found, read without executing anything, and fitted tensor for tensor."""
 
+import json
 import os
 
 import huggingface_hub
@@ -9,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from encoders.published import list_faults, load_weights, read_tensors, state_faults, weights_file
+from encoders.published import list_faults, load_weights, read_index, read_tensors, refuse_misfits, state_faults, weights_file
 
 
 class TiedPair(nn.Module):
@@ -207,3 +208,51 @@ def test_list_faults_counts_all_and_shows_the_first_ones():
     assert list_faults(["one", "two"]) == "faults: 2\n  one\n  two"
     assert list_faults(["x"] * 23).splitlines()[0] == "faults: 23"
     assert list_faults(["x"] * 23).endswith("x\n  … and 3 more")
+
+
+def write_index(folder, weight_map):
+    path = folder / "model.safetensors.index.json"
+    path.write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": weight_map}))
+    return path
+
+
+def test_read_tensors_gathers_the_shards_that_an_index_names(tmp_path, tensors):
+    shard_of = {key: f"part-{i % 2}.safetensors" for i, key in enumerate(sorted(tensors))}
+    for shard in set(shard_of.values()):
+        save_file({key: tensors[key] for key in tensors if shard_of[key] == shard}, tmp_path / shard)
+    read = read_tensors(write_index(tmp_path, shard_of))
+    assert read.keys() == tensors.keys()
+    assert all(tensor.equal(tensors[key]) for key, tensor in read.items())
+    load_weights(TiedPair(), write_index(tmp_path, shard_of))
+    elsewhere = {**shard_of, "first.bias": shard_of["first.weight"]}
+    with pytest.raises(ValueError, match=r"faults: 1\n  first.bias: missing"):
+        load_weights(TiedPair(), write_index(tmp_path, elsewhere))
+
+
+def test_read_tensors_lists_shards_that_are_not_there(tmp_path, tensors):
+    save_file(tensors, tmp_path / "a.safetensors")
+    path = write_index(tmp_path, {"first.weight": "a.safetensors", "x": "c.safetensors", "y": "b.safetensors"})
+    with pytest.raises(FileNotFoundError, match=rf"All 3 files .*; 2 do not: b.safetensors, c.safetensors\.\n  file: {path}\n"):
+        read_tensors(path)
+
+
+@pytest.mark.parametrize("weight_map", [None, {}, [], "a.safetensors", {"a": 1}, {"a": "../a.safetensors"}, {"a": "a.bin"}])
+def test_read_index_refuses_what_names_no_shards_of_its_folder(tmp_path, weight_map):
+    path = write_index(tmp_path, weight_map)
+    with pytest.raises(ValueError, match=rf"must be JSON whose weight_map .* is not\.\n  file: {path}\n  fix:"):
+        read_index(path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", "{}"])
+def test_read_index_refuses_what_is_no_index(tmp_path, text):
+    (tmp_path / "model.safetensors.index.json").write_text(text)
+    with pytest.raises(ValueError, match="An index of weights must be JSON"):
+        read_index(tmp_path / "model.safetensors.index.json")
+
+
+def test_refuse_misfits_is_silent_where_all_fits(tmp_path):
+    refuse_misfits([], tmp_path)
+    with pytest.raises(
+        ValueError, match=rf"faults: 1\n  one\n  file: {tmp_path}\n  fix: .*; copy or download a partial file again"
+    ):
+        refuse_misfits(["one"], tmp_path)
