@@ -37,6 +37,7 @@ from brainmt_align.model.losses import SIGMOID_BIAS, alignment_loss
 from brainmt_align.reporting.plots import training_curve
 from brainmt_align.reporting.tables import closing_words, retrieval_table
 from brainmt_align.training import checkpoints
+from brainmt_align.training.allocator import keep_freed_memory
 from brainmt_align.training.distributed import end_processes, gather_with_grad, share_text, start_processes, sum_with_grad
 from brainmt_align.training.optimisation import adamw, one_cycle, require_finite, require_precision
 from brainmt_align.training.tracking import start_tracker
@@ -102,6 +103,8 @@ def main(argv: list[str] | None = None) -> Path:
 
     # 7. Training; the best checkpoint is chosen on the validation people.
     description = describe(config, model, prepared, frozen.split, accelerator.num_processes)
+    if accelerator.device.type == "cpu":
+        keep_freed_memory()
     train(config, model, datasets, batches, description, accelerator, resumed)
 
     # 8. The test people, once, with the best weights.
