@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BrainMT", "BrainMTConfig", "load_dna_encoder"]
 
-DNA_ENCODERS = {"caduceus": ("encoders.caduceus", "CaduceusEncoder")}
+DNA_ENCODERS = {"caduceus": ("encoders.caduceus", "CaduceusEncoder"), "evo2": ("encoders.evo2", "Evo2Encoder")}
 
 
 def load_dna_encoder(

@@ -14,7 +14,7 @@ from typing import Self
 
 HCS, HCM, HCL, ATTENTION = "hcs", "hcm", "hcl", "attn"
 STRIPE = (HCS, HCM, HCL)
-"""Short explicit, medium explicit and long implicit filters: the order in which the Hyena blocks repeat between attention blocks."""
+"""Short explicit, medium explicit, long implicit filters: the order in which the Hyena blocks take turns."""
 
 _COUNTS = (
     *("hidden_size", "num_layers", "num_attention_heads", "inner_mlp_size", "hcs_filter_groups", "hcm_filter_groups"),
@@ -26,7 +26,8 @@ _FIXED = {
     **dict.fromkeys(("interleave", "column_split", "evo2_style_activations", "final_norm", "tie_embeddings"), True),
     **dict.fromkeys(("mha_out_proj_bias", "hyena_out_proj_bias"), True),
     **dict.fromkeys(("column_split_hyena", "hyena_flip_x1x2", "short_filter_bias", "qkv_proj_bias"), False),
-    **{"proj_groups": 1, "mlp_activation": "gelu"},
+    "proj_groups": 1,
+    "mlp_activation": "gelu",
 }
 _SCALED, _SCALE, _FP8, _NAME = (
     *("use_interpolated_rotary_pos_emb", "rotary_emb_scaling_factor"),
@@ -105,10 +106,10 @@ class Evo2Config:
         own = {name: raw[name] for name in (*_COUNTS, *_POSITIVE)}
         return cls(
             **own,
-            published_name=raw[_NAME] if _NAME in raw else None,
+            published_name=raw.get(_NAME),
             attn_layer_idxs=tuple(raw["attn_layer_idxs"]),
-            rotary_emb_scaling_factor=raw[_SCALE] if _SCALED in raw and raw[_SCALED] else 1,
-            use_fp8_input_projections=raw[_FP8] if _FP8 in raw else True,
+            rotary_emb_scaling_factor=raw[_SCALE] if raw.get(_SCALED) else 1,
+            use_fp8_input_projections=raw[_FP8],
         )
 
     def to_json(self) -> str:
@@ -121,18 +122,22 @@ class Evo2Config:
 
 def _config_faults(raw: dict) -> list[str]:
     """What in a config.json is missing, of the wrong kind, or belongs to no Evo 2."""
-    faults = [f"{name} is missing" for name in (*_COUNTS, *_POSITIVE, *_BLOCKS) if name not in raw]
+    faults = [f"{name} is missing" for name in (*_COUNTS, *_POSITIVE, *_BLOCKS, _FP8) if name not in raw]
     faults += [
         f"{name} is {raw[name]!r}, not a whole number of at least 1"
         for name in _COUNTS
         if name in raw and not (type(raw[name]) is int and raw[name] >= 1)
     ]
-    numbers = (*_POSITIVE, *((_SCALE,) if _SCALED in raw and raw[_SCALED] else ()))
-    faults += [f"{name} is {raw[name]!r}, not a number above 0" for name in numbers if name in raw and not _is_positive(raw[name])]
-    if len(numbers) > len(_POSITIVE) and _SCALE not in raw:
+    numbers = (*_POSITIVE, *((_SCALE,) if raw.get(_SCALED) else ()))
+    faults += [
+        f"{name} is {raw[name]!r}, not a number above 0" for name in numbers if name in raw and not _is_positive(raw[name])
+    ]
+    if raw.get(_SCALED) and _SCALE not in raw:
         faults.append(f"{_SCALE} is missing, and {_SCALED} needs it")
     faults += [f"{name} is {raw[name]!r}, not {value!r}" for name, value in _FIXED.items() if name in raw and raw[name] != value]
-    faults += [f"{name} is {raw[name]!r}, not true or false" for name in (_SCALED, _FP8) if name in raw and type(raw[name]) is not bool]
+    faults += [
+        f"{name} is {raw[name]!r}, not true or false" for name in (_SCALED, _FP8) if name in raw and type(raw[name]) is not bool
+    ]
     if _NAME in raw and raw[_NAME] is not None and raw[_NAME] not in PUBLISHED:
         faults.append(f"{_NAME} is {raw[_NAME]!r}, not one of {', '.join(PUBLISHED)}")
     return faults or _fit_faults(raw)
@@ -141,7 +146,9 @@ def _config_faults(raw: dict) -> list[str]:
 def _fit_faults(raw: dict) -> list[str]:
     """What does not fit together, where every setting by itself is of its kind."""
     width, heads = raw["hidden_size"], raw["num_attention_heads"]
-    faults = [] if width % (2 * heads) == 0 else [f"num_attention_heads is {heads}, and hidden_size {width} has no even share of it"]
+    faults = (
+        [] if width % (2 * heads) == 0 else [f"num_attention_heads is {heads}, and hidden_size {width} has no even share of it"]
+    )
     groups = ("hcs_filter_groups", "hcm_filter_groups")
     faults += [f"{name} is {raw[name]}, which does not divide hidden_size {width}" for name in groups if width % raw[name]]
     given = {key: raw[key] for key in _BLOCKS}

@@ -40,7 +40,7 @@ class Past:
 
 
 class HyenaFilter(nn.Module):
-    """Short filters, gates and the inner filter of one Hyena block: y = q · filter(k · v), where q, k, v alternate in the input."""
+    """Short filters, gates and inner filter of one Hyena block: y = q · filter(k · v), where q, k, v alternate in the input."""
 
     def __init__(self, config: Evo2Config, kind: str) -> None:
         super().__init__()
@@ -78,21 +78,26 @@ class HyenaFilter(nn.Module):
     def _inner(self, u_BCL: Tensor, channels: slice, before: Tensor | None, last: bool) -> tuple[Tensor, Tensor | None]:
         """The inner filter on some channels, and what the next chunk needs of them."""
         if self.kind == HCL:
-            poles, residues = self.log_poles[channels, :, 0].float(), self.residues[channels].float()
-            y, state = implicit(u_BCL.float(), poles, residues, before, last)
+            poles, residues = wide(self.log_poles[channels, :, 0]), wide(self.residues[channels])
+            y, state = implicit(wide(u_BCL), poles, residues, before, last)
             return y.to(u_BCL.dtype) + u_BCL * self.D[channels, None], state
         of_channel = torch.arange(channels.start, channels.stop, device=u_BCL.device) // (self.width // len(self.h))
         h = self.h[of_channel, 0]
         extended, tail = _extend(u_BCL, before, h.shape[1] - 1)
         if self.kind == HCS:
             return fir(extended, h), tail
-        y = explicit(extended.float(), h.float()) + u_BCL.float() * self.D[channels, None].float()
+        y = explicit(wide(extended), wide(h)) + wide(u_BCL) * wide(self.D[channels, None])
         return y.to(u_BCL.dtype), tail
+
+
+def wide(x: Tensor) -> Tensor:
+    """At least single precision."""
+    return x if x.dtype == torch.float64 else x.float()
 
 
 def fir(x_BCL: Tensor, weight: Tensor) -> Tensor:
     """(B, C, taps - 1 + L), weight (C, taps) → (B, C, L): the LAST tap is the position's own. Summed in float32."""
-    return F.conv1d(x_BCL.float(), weight[:, None].float(), groups=len(weight)).to(x_BCL.dtype)
+    return F.conv1d(wide(x_BCL), wide(weight[:, None]), groups=len(weight)).to(x_BCL.dtype)
 
 
 def explicit(x_BCL: Tensor, h: Tensor) -> Tensor:
@@ -158,7 +163,7 @@ def _two_scales(log_poles: Tensor, length: int) -> tuple[Tensor, Tensor]:
 
 
 def _extend(x_BCL: Tensor, before: Tensor | None, taps: int) -> tuple[Tensor, Tensor]:
-    """x with the `taps` positions before it, zeros at the start, and its last `taps` positions, a copy that keeps no slice alive."""
+    """x behind the `taps` positions before it (zeros at the start), and the last `taps`, a copy that keeps no slice alive."""
     extended = F.pad(x_BCL, (taps, 0)) if before is None else torch.cat([before, x_BCL], dim=2)
     return extended, extended[..., extended.shape[2] - taps :].clone()
 

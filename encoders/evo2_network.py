@@ -7,13 +7,14 @@ Reference: Brixi et al., "Genome modeling and design across all domains of life 
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from encoders.evo2_config import ATTENTION, Evo2Config
-from encoders.evo2_filters import HyenaFilter, Past
+from encoders.evo2_filters import HyenaFilter, Past, wide
 
 MLP_TOKENS = 2_048
 """Positions × sequences whose inner MLP activations exist at once."""
@@ -63,10 +64,10 @@ class RotaryEmbedding(nn.Module):
 
     def forward(self, x_BhLd: Tensor, start: int) -> Tensor:
         """x of the positions from `start` on; rotated in float32 by a cosine and sine of the precision of x."""
-        positions = torch.arange(start, start + x_BhLd.shape[2], device=x_BhLd.device, dtype=torch.float32)
+        positions = torch.arange(start, start + x_BhLd.shape[2], device=x_BhLd.device, dtype=self.inv_freq.dtype)
         angles = torch.outer(positions / self.scale, self.inv_freq)
-        cos, sin = (turn.to(x_BhLd.dtype).float() for turn in (angles.cos(), angles.sin()))
-        a, b = x_BhLd.float().chunk(2, dim=-1)
+        cos, sin = (wide(turn.to(x_BhLd.dtype)) for turn in (angles.cos(), angles.sin()))
+        a, b = wide(x_BhLd).chunk(2, dim=-1)
         return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1).to(x_BhLd.dtype)
 
 
@@ -197,12 +198,11 @@ class Evo2(nn.Module):
 
         Args:
             ids_BL: token ids, one a base.
-            edges: where the sequence is cut into chunks that run one after the other, ascending, in 1 … L - 1. The result is that of
-                one shot; memory beside the stream and one attention block's keys and values goes by the longest chunk.
+            edges: where the sequence is cut into chunks that run one after the other, ascending, in 1 … L - 1. The result is
+                that of one shot; beside the stream and one attention block's keys and values, memory goes by the longest chunk.
         """
         length = ids_BL.shape[1]
-        cuts = [0, *edges, length]
-        sizes = [end - start for start, end in zip(cuts[:-1], cuts[1:], strict=True)]
+        sizes = [end - start for start, end in pairwise([0, *edges, length])]
         chunks = list(self.embedding_layer(ids_BL).split(sizes, dim=1))
         for i, block in enumerate(self.blocks):
             past = Past(length)

@@ -5,7 +5,8 @@ Only tensors, numbers and JSON are read: safetensors, or a torch file with weigh
 
 import pickle
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -117,11 +118,17 @@ def _load(path: Path) -> object:
             f"A file of weights was expected; there is {'a folder' if path.is_dir() else 'nothing'} at this path.\n"
             f"  file: {path}\n  fix: pass the path of a .safetensors or torch file."
         )
-    try:
+    with reading(path), torch.serialization.safe_globals(_NUMPY_SCALARS):
         if path.suffix == ".safetensors":
             return load_file(path)
-        with torch.serialization.safe_globals(_NUMPY_SCALARS):
-            return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Whatever a reader of weights finds wrong with a file becomes one ValueError that names it."""
+    try:
+        yield
     except Exception as error:  # a damaged file fails anywhere inside the reader, with any kind of error
         raise ValueError(
             f"Weights must be a safetensors file or a torch file of tensors and numbers; this file is not: {_reason(error)}.\n"
