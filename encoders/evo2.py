@@ -21,7 +21,7 @@ from encoders.evo2_checkpoint import fetch, find_source
 from encoders.evo2_config import Evo2Config
 from encoders.evo2_fp8 import FP8Linear
 from encoders.evo2_network import Evo2, RotaryEmbedding, depth
-from encoders.evo2_weights import fill, open_checkpoint, told_by_shapes
+from encoders.evo2_weights import cast, fill, open_checkpoint, told_by_shapes
 
 LORA_TARGETS = ("projections", "out_filter_dense", "Wqkv", "out_proj", "l1", "l2", "l3")
 
@@ -59,7 +59,7 @@ class Evo2Encoder(DNAEncoder):
     (the MLP's output before it joins the stream); "norm", the last normed state. Blocks behind the layer are not loaded or run.
 
     None is "blocks.28.mlp.l3" for the 7b models and "blocks.20" for the 40b ones, the layers that their authors speak of. For
-    1b_base and 20b no recommendation was published: None is our choice, the 7b's block at their depth, "blocks.21.mlp.l3" in both.
+    1b_base and 20b no recommendation was published: None is our choice, the 7b's at their depth, "blocks.21.mlp.l3" in both.
     """
 
     lora_targets = LORA_TARGETS
@@ -115,7 +115,7 @@ class Evo2Encoder(DNAEncoder):
         device, dtype = resolve_device_and_dtype(device, dtype)
         if checkpoint is None:
             _check_random(model, fp8)
-            network = random_model(seed, layer).to(dtype)
+            network = cast(random_model(seed, layer), dtype)
             return cls(network, f"random weights (seed {seed})", device, chunk_bases=chunk_bases)
         files, config = find_source(checkpoint, model)
         if config is not None:

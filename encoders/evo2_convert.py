@@ -14,8 +14,8 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import Tensor
 
-from encoders.evo2_checkpoint import INDEX
-from encoders.evo2_weights import SCALES, check_shapes, open_source
+from encoders.evo2_checkpoint import INDEX, fetch, find_source
+from encoders.evo2_weights import SCALES, check_shapes, open_checkpoint, told_by_shapes
 
 SHARD_BYTES = 2_000_000_000
 
@@ -48,7 +48,9 @@ def convert(source: str | Path, target: str | Path, model: str | None = None, sh
     target = Path(target).expanduser()
     if target.exists():
         raise FileExistsError(f"A conversion writes a new folder; this one exists.\n  file: {target}\n  fix: name another.")
-    config, checkpoint = open_source(source, model)
+    files, config = find_source(source, model)
+    checkpoint = open_checkpoint(files or fetch(config.published_name))
+    config = told_by_shapes(checkpoint) if config is None else config
     check_shapes(config, checkpoint)
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".unfinished", dir=target.parent))

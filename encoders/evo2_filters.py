@@ -96,8 +96,15 @@ def wide(x: Tensor) -> Tensor:
 
 
 def fir(x_BCL: Tensor, weight: Tensor) -> Tensor:
-    """(B, C, taps - 1 + L), weight (C, taps) → (B, C, L): the LAST tap is the position's own. Summed in float32."""
-    return F.conv1d(wide(x_BCL), wide(weight[:, None]), groups=len(weight)).to(x_BCL.dtype)
+    """(B, C, taps - 1 + L), weight (C, taps) → (B, C, L): the LAST tap is the position's own. Summed in float32.
+
+    Tap by tap: a convolution of PyTorch would round its inputs to TF32 on a GPU.
+    """
+    x_BCL, dtype, length = wide(x_BCL), x_BCL.dtype, x_BCL.shape[2] - weight.shape[1] + 1
+    y_BCL = x_BCL[..., :length] * wide(weight[:, :1])
+    for tap in range(1, weight.shape[1]):
+        y_BCL = torch.addcmul(y_BCL, x_BCL[..., tap : tap + length], wide(weight[:, tap : tap + 1]))
+    return y_BCL.to(dtype)
 
 
 def explicit(x_BCL: Tensor, h: Tensor) -> Tensor:

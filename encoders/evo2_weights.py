@@ -16,7 +16,6 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode  # documented as the way to read where a file keeps its tensors
 
-from encoders.evo2_checkpoint import fetch, find_source
 from encoders.evo2_config import PUBLISHED, Evo2Config
 from encoders.evo2_fp8 import has_scales, read_scales
 from encoders.evo2_network import Evo2
@@ -104,7 +103,10 @@ class Parts(io.RawIOBase):
         while filled < len(view):
             filled += (count := self.readinto(view[filled:]))
             if not count:
-                raise ValueError("Parts of a torch file end before its last tensor.\n  fix: copy or download them again.")
+                raise ValueError(
+                    f"The parts of a torch file end at byte {self._position}, before its last tensor.\n"
+                    f"  file: {self._files[-1].name}\n  fix: copy or download them again."
+                )
         return content.view(placeholder.dtype).as_strided(
             tuple(placeholder.shape), placeholder.stride(), placeholder.storage_offset()
         )
@@ -134,13 +136,12 @@ def _from_content(origin: Path, content: object, read: Callable[[Tensor], Tensor
             raise ValueError(_without_scales(module, origin, str(error))) from error
 
     shapes = {key: tuple(value.shape) for key, value in used.items()}
-    return Checkpoint(
-        origin, shapes, lambda key: read(used[key]), scales, [module for module in blobs if has_scales(blobs[module])]
-    )
+    scaled = [module for module, blob in blobs.items() if has_scales(blob)]
+    return Checkpoint(origin, shapes, lambda key: read(used[key]), scales, scaled)
 
 
-def _without_scales(module: str, origin: Path, error: ValueError) -> str:
-    return f'{error}\n  file: {origin}, {module}\n  fix: use the published .pt file, or fp8="off".'
+def _without_scales(module: str, origin: Path, why: str) -> str:
+    return f'{why}\n  file: {origin}, {module}\n  fix: use the published .pt file, or fp8="off".'
 
 
 def _open_safetensors(files: Sequence[Path]) -> Checkpoint:
@@ -154,9 +155,7 @@ def _open_safetensors(files: Sequence[Path]) -> Checkpoint:
     def scales(module: str) -> Tensor:
         key = f"{module}.{SCALES}"
         if key not in shards:
-            raise ValueError(
-                _without_scales(module, origin, ValueError(f"FP8 needs {SCALES} of every projection; there are none."))
-            )
+            raise ValueError(_without_scales(module, origin, "FP8 needs the scales of every projection; there are none here."))
         return shards[key].get_tensor(key)
 
     suffix = f".{SCALES}"
@@ -192,13 +191,24 @@ def fill(model: Evo2, checkpoint: Checkpoint, device: torch.device, dtype: torch
     """
     check_shapes(model.config, checkpoint)
     for key in list(model.state_dict()):
-        kept = _KEPT_IN_FLOAT32.search(key) is not None
-        tensor = checkpoint.read(key).to(device, torch.float32 if kept else dtype, copy=True)
+        tensor = checkpoint.read(key).to(device, precision(key, dtype), copy=True)
         module_name, _, name = key.rpartition(".")
         module = model.get_submodule(module_name)
         setattr(module, name, nn.Parameter(tensor, requires_grad=False) if name in module._parameters else tensor)
         if name == "inv_freq":
             _check_frequencies(key, tensor, model.config, checkpoint.origin)
+
+
+def precision(key: str, dtype: torch.dtype) -> torch.dtype:
+    """What a tensor is held in by a network of this precision: poles, residues and rotary frequencies in float32 always."""
+    return torch.float32 if _KEPT_IN_FLOAT32.search(key) else dtype
+
+
+def cast(model: Evo2, dtype: torch.dtype) -> Evo2:
+    """The same network in another precision."""
+    for key, tensor in model.state_dict(keep_vars=True).items():
+        tensor.data = tensor.data.to(precision(key, dtype))
+    return model
 
 
 def check_shapes(config: Evo2Config, checkpoint: Checkpoint) -> None:
@@ -207,7 +217,7 @@ def check_shapes(config: Evo2Config, checkpoint: Checkpoint) -> None:
     if faults:
         fitting = _fitting(checkpoint)
         fix = (
-            f"these are the shapes of {' and '.join(fitting)}: pass its name as model"
+            f"these are the shapes of {' and '.join(fitting)}: name that model"
             if fitting
             else "use the published file of this model, complete"
         )
@@ -237,10 +247,3 @@ def _check_frequencies(key: str, found: Tensor, config: Evo2Config, origin: Path
             f" are used. Another model's rotary base has such values: check the name.\n  file: {origin}",
             stacklevel=3,
         )
-
-
-def open_source(source: str | Path, model: str | None = None) -> tuple[Evo2Config, Checkpoint]:
-    """A checkpoint and its configuration, found as `find_source` says and fetched where need be."""
-    files, config = find_source(source, model)
-    checkpoint = open_checkpoint(files or fetch(config.published_name))
-    return (told_by_shapes(checkpoint) if config is None else config), checkpoint
