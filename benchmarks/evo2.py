@@ -33,7 +33,9 @@ def main(argv: list[str]) -> None:
     print("| model | precision | bases | s | bases/s, 8 blocks | bases/s, whole model | products | peak − weights, GiB |")
     print("|---|---|---|---|---|---|---|---|", flush=True)
     for length in lengths:
-        subprocess.run([sys.executable, __file__, model, dtype, length], check=True, env={**os.environ, "EVO2_BENCHMARK_ONE": "1"})
+        subprocess.run(
+            [sys.executable, __file__, model, dtype, length], check=True, env={**os.environ, "EVO2_BENCHMARK_ONE": "1"}
+        )
 
 
 @torch.no_grad()

@@ -146,9 +146,7 @@ def _config_faults(raw: dict) -> list[str]:
 def _fit_faults(raw: dict) -> list[str]:
     """What does not fit together, where every setting by itself is of its kind."""
     width, heads = raw["hidden_size"], raw["num_attention_heads"]
-    faults = (
-        [] if width % (2 * heads) == 0 else [f"num_attention_heads is {heads}, and hidden_size {width} has no even share of it"]
-    )
+    faults = [f"num_attention_heads is {heads}: no even number of the {width} channels each"] if width % (2 * heads) else []
     groups = ("hcs_filter_groups", "hcm_filter_groups")
     faults += [f"{name} is {raw[name]}, which does not divide hidden_size {width}" for name in groups if width % raw[name]]
     given = {key: raw[key] for key in _BLOCKS}
