@@ -198,7 +198,5 @@ def test_blocks_behind_the_layer_are_not_made():
     ["", "block.1", "blocks.8", "blocks.-1", "blocks.01", "blocks.0.projections", "blocks.0.inner_mha_cls", "blocks.3.filter", 3],
 )
 def test_depth_lists_the_known_layers_when_there_is_no_such_one(layer):
-    with pytest.raises(
-        ValueError, match=r"module of 64 channels a base; got .*\n  known: embedding_layer, norm, blocks\.N"
-    ):
+    with pytest.raises(ValueError, match=r"module of 64 channels a base; got .*\n  known: embedding_layer, norm, blocks\.N"):
         depth(RANDOM_CONFIG, layer)
