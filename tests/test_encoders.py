@@ -20,7 +20,8 @@ def test_load_dna_encoder_gives_the_same_random_network_for_the_same_seed():
 
 def test_load_dna_encoder_lists_the_known_encoders_when_the_name_is_unknown():
     with pytest.raises(
-        ValueError, match=r"must be one of caduceus; got 'hyena'\.\n  fix: choose one of these \(dna\.encoder in the recipes\)"
+        ValueError,
+        match=r"must be one of caduceus, evo2; got 'hyena'\.\n  fix: choose one of these \(dna\.encoder in the recipes\)",
     ):
         load_dna_encoder("hyena")
 

@@ -39,6 +39,10 @@ def fp8_folder(shared_dir, tmp_path):
     return folder
 
 
+def rounded_to_e4m3(x, scale):
+    return (x.bfloat16() * scale).clamp(-448, 448).to(torch.float8_e4m3fn).double() / scale
+
+
 def change_settings(folder, **changed):
     settings = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**settings, **changed}))
@@ -158,15 +162,15 @@ def test_options_of_a_checkpoint_are_refused_without_one():
 @pytest.mark.parametrize("fp8", [None, "off", "emulated"])
 def test_models_that_need_hardware_for_fp8_are_refused_with_the_reason(monkeypatch, name, fp8):
     monkeypatch.setattr(room, "fetch", lambda name: pytest.fail("fetched"))
-    with pytest.raises(
-        ValueError, match=r"is not accurate without FP8 hardware and Transformer Engine(.*\n)*.*finetuned for bfloat16"
-    ):
+    with pytest.raises(ValueError, match=r"without FP8 hardware and Transformer Engine(.*\n)*.*finetuned for bfloat16"):
         Evo2Encoder.load(name, device="cpu", fp8=fp8)
 
 
 def test_1b_base_must_be_loaded_by_choice(monkeypatch):
     monkeypatch.setattr(room, "fetch", lambda name: pytest.fail("fetched"))
-    with pytest.raises(ValueError, match='evo2_1b_base was trained with projections in FP8(.*\n)*.*fp8="emulated".*or fp8="off"'):
+    with pytest.raises(
+        ValueError, match=r'evo2_1b_base was trained with projections in FP8(.*\n)*.*fp8="emulated".*or fp8="off"'
+    ):
         Evo2Encoder.load("evo2_1b_base", device="cpu")
     with pytest.raises(ValueError, match="fp8 must be one of off, emulated; got 'on'"):
         Evo2Encoder.load("evo2_1b_base", device="cpu", fp8="on")
@@ -198,13 +202,9 @@ def test_emulated_fp8_rounds_the_projections_of_hyena_blocks_alone(fp8_folder):
     expected = Evo2Encoder.load(fp8_folder, layer="norm", device="cpu", fp8="off")
     for block in expected.model.blocks:  # a naive oracle: round what goes in and the weight, then multiply
         if not block.attends:
-            weight = (block.projections.weight.bfloat16() * SCALES[1]).clamp(-448, 448).to(torch.float8_e4m3fn).double() / SCALES[
-                1
-            ]
+            weight = rounded_to_e4m3(block.projections.weight, SCALES[1])
             block.projections.register_forward_hook(
-                lambda module, inputs, output, weight=weight: (
-                    (inputs[0].bfloat16() * SCALES[0]).clamp(-448, 448).to(torch.float8_e4m3fn).double() / SCALES[0] @ weight.T
-                ).float()
+                lambda module, inputs, output, weight=weight: (rounded_to_e4m3(inputs[0], SCALES[0]) @ weight.T).float()
             )
     sequence = random_dna(60)
     # what lies between two numbers of e4m3 may fall either way, and does so in few places
@@ -252,6 +252,5 @@ def test_the_name_picks_the_rope_scale_where_shapes_are_the_same(shared_dir, tmp
 
 
 def test_random_model_draws_every_weight():
-    assert all(
-        weight.isfinite().all() and weight.std() > 0 for name, weight in random_model(0).named_parameters() if "norm" not in name
-    )
+    drawn = {name: weight for name, weight in random_model(0).named_parameters() if "norm" not in name}
+    assert all(weight.isfinite().all() and weight.std() > 0 for weight in drawn.values())

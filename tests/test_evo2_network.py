@@ -10,7 +10,7 @@ import encoders.evo2_network as room
 from encoders.evo2 import RANDOM_CONFIG, random_model
 from encoders.evo2_config import PUBLISHED, Evo2Config
 from encoders.evo2_network import Evo2, attend, depth
-from tests.evo2_files import FP32, deviation, read_outputs, read_tiny
+from tests.evo2_files import FP32, TINY, deviation, read_outputs, read_tiny
 
 TOLERANCE = 1e-5  # of the largest entry
 HIDDEN = "hidden/"
@@ -19,12 +19,14 @@ HIDDEN = "hidden/"
 @pytest.fixture(scope="module")
 def tiny(shared_dir):
     """tiny("base", "blocks.3") -> the fixture's network up to that layer."""
+    weights = {kind: read_tiny(shared_dir, kind) for kind in TINY}
 
     def build(kind, layer=None, dtype=torch.float32):
         config = Evo2Config.from_file(shared_dir / "golden" / "evo2" / f"evo2_tiny_{kind}_config.json")
-        model, weights = Evo2(config, layer), read_tiny(shared_dir, kind)
-        model.load_state_dict({key: weights[key].float() for key in model.state_dict()})
-        return model.to(dtype)
+        with torch.device("meta"):
+            model = Evo2(config, layer)
+        model.load_state_dict({key: weights[kind][key].to(dtype) for key in model.state_dict()}, assign=True)
+        return model
 
     return build
 
@@ -76,22 +78,13 @@ def test_bfloat16_stays_near_float32(shared_dir, tiny):
 
 # ---- chunks
 
-EDGES = [
-    (1,),
-    (1, 2, 3),
-    tuple(range(1, 60)),
-    (127, 128, 129),
-    (2, 8, 136, 264),
-    tuple(range(50, 300, 50)),
-    (128, 256),
-    (6, 299),
-]
+EDGES = [(1,), tuple(range(1, 13)), (127, 128, 129), (2, 8, 136), (50, 100, 150), (6, 199)]
 
 
 @pytest.mark.parametrize("edges", EDGES, ids=[f"{len(edges) + 1}_chunks_from_{edges[0]}" for edges in EDGES])
 @torch.no_grad()
 def test_chunks_give_what_one_shot_gives(tiny, edges):
-    ids = torch.randint(65, 85, (2, 300), generator=torch.Generator().manual_seed(len(edges)))
+    ids = torch.randint(65, 85, (2, 200), generator=torch.Generator().manual_seed(len(edges)))
     exact = tiny("interp", dtype=torch.float64)
     assert deviation(exact(ids, edges), exact(ids)) < 1e-11
     single = tiny("interp", "blocks.3")
@@ -105,7 +98,7 @@ def test_chunks_give_what_one_shot_gives_in_every_part_of_a_block(tiny):
     layers = [f"blocks.{i}.{part}" for i in (6, 7) for part in parts]
     for layer in ("embedding_layer", "blocks.6.filter", "blocks.5.out_filter_dense", "blocks.7.inner_mha_cls", *layers):
         model = tiny("base", layer, torch.float64)
-        assert deviation(model(ids, (3, 10, 140)), model(ids)) < 1e-11, layer
+        assert deviation(model(ids, (3, 140)), model(ids)) < 1e-11, layer
 
 
 @torch.no_grad()
