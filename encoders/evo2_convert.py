@@ -68,7 +68,9 @@ def convert(source: str | Path, target: str | Path, model: str | None = None, sh
         index = {"metadata": {"total_size": total}, "weight_map": held_in}
         (unfinished / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
         (unfinished / "config.json").write_text(config.to_json(), encoding="utf-8")
-        unfinished.chmod(0o755)
+        unfinished.chmod(0o755)  # temporary folders and files are for their owner alone
+        for file in unfinished.iterdir():
+            file.chmod(0o644)
         return unfinished.rename(target)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)

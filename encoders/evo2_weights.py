@@ -1,7 +1,8 @@
 """Evo 2's weights: the files of a checkpoint flow in, its tensors one at a time or a filled network flow out.
 
 A torch file is mapped and a file in parts is read where its parts lie; nothing is merged, and no more than one tensor exists
-beside the network. Nothing of a file is executed.
+beside the network (pages of a mapped file may count as the process's own while it is read, and are given back under pressure).
+Nothing of a file is executed.
 """
 
 import io

@@ -26,6 +26,7 @@ def test_convert_keeps_every_tensor_and_the_settings(shared_dir, tmp_path, kind,
     target = convert(source, tmp_path / "new" / "target", shard_bytes=100_000)
     files, config = find_source(target)
     assert len(files) > 5
+    assert {oct(file.stat().st_mode & 0o777) for file in target.iterdir()} == {"0o644"}
     assert config == find_source(source).config
     checkpoint, expected = open_checkpoint(files), read_tiny(shared_dir, kind)
     assert checkpoint.shapes.keys() == open_checkpoint(find_source(source).files).shapes.keys()
