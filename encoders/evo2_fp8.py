@@ -29,20 +29,22 @@ class FP8Linear(nn.Linear):
     def __init__(self, linear: nn.Linear, scales: Tensor) -> None:
         super().__init__(linear.in_features, linear.out_features, bias=False, device="meta")
         weight = linear.weight.detach()
-        self.weight = nn.Parameter(to_e4m3(weight, scales[1].to(weight.device)).to(weight.dtype), requires_grad=False)
+        self.input_scale, weight_scale = scales.tolist()  # numbers: a tensor's would be rounded to bfloat16 on a GPU
+        self.unscale = 1 / (self.input_scale * weight_scale)
+        self.weight = nn.Parameter(to_e4m3(weight, weight_scale).to(weight.dtype), requires_grad=False)
         self.register_buffer("fp8_scales", scales.to(weight.device))
 
     def forward(self, x: Tensor) -> Tensor:
-        rounded = to_e4m3(x.detach(), self.fp8_scales[0]).to(x.dtype)
+        rounded = to_e4m3(x.detach(), self.input_scale).to(x.dtype)
         if x.requires_grad:
-            scaled = x * self.fp8_scales[0].to(x.dtype)
+            scaled = x * self.input_scale
             rounded = scaled + (rounded - scaled).detach()
-        return F.linear(rounded, self.weight) * (1 / self.fp8_scales.prod()).to(x.dtype)
+        return F.linear(rounded, self.weight) * self.unscale
 
 
-def to_e4m3(x: Tensor, scale: Tensor) -> Tensor:
+def to_e4m3(x: Tensor, scale: float) -> Tensor:
     """e4m3(x · scale), saturating; the product is formed in bfloat16, which was reported to come nearer to the FP8 hardware."""
-    product = x.to(torch.bfloat16) * scale.to(torch.float32)
+    product = x.to(torch.bfloat16) * scale
     return product.clamp(-LARGEST, LARGEST).to(torch.float8_e4m3fn)
 
 
