@@ -18,6 +18,7 @@ __all__ = ["BrainMT", "BrainMTConfig", "load_dna_encoder"]
 DNA_ENCODERS = {
     "caduceus": ("encoders.caduceus", "CaduceusEncoder"),
     "generator": ("encoders.generator", "GeneratorEncoder"),
+    "evo2": ("encoders.evo2", "Evo2Encoder"),
 }
 
 

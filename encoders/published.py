@@ -7,7 +7,8 @@ Nothing of a checkpoint is executed.
 import json
 import pickle
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -136,11 +137,17 @@ def _load(path: Path) -> object:
         )
     if path.name.endswith(_INDEX):
         return _load_shards(path)
-    try:
+    with reading(path), torch.serialization.safe_globals(_NUMPY_SCALARS):
         if path.suffix == ".safetensors":
             return load_file(path)
-        with torch.serialization.safe_globals(_NUMPY_SCALARS):
-            return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Whatever a reader of weights finds wrong with a file becomes one ValueError that names it."""
+    try:
+        yield
     except Exception as error:  # a damaged file fails anywhere inside the reader, with any kind of error
         raise ValueError(
             f"Weights must be a safetensors file or a torch file of tensors and numbers; this file is not: {_reason(error)}.\n"
@@ -151,8 +158,18 @@ def _load(path: Path) -> object:
 
 def _load_shards(index: Path) -> dict[str, Tensor]:
     """The tensors that an index names; one that its shard lacks is left out, and so found missing by whoever compares."""
-    shard_of = read_index(index)
-    names = sorted(set(shard_of.values()))
+    shards = {path.name: _load(path) for path in shard_files(index)}
+    return {key: shards[name][key] for key, name in read_index(index).items() if key in shards[name]}
+
+
+def shard_files(index: Path) -> list[Path]:
+    """The files that the index of a sharded checkpoint names.
+
+    Raises:
+        ValueError: see `read_index`.
+        FileNotFoundError: some are not there (all listed).
+    """
+    names = sorted(set(read_index(index).values()))
     absent = [name for name in names if not (index.parent / name).is_file()]
     if absent:
         raise FileNotFoundError(
@@ -160,8 +177,7 @@ def _load_shards(index: Path) -> dict[str, Tensor]:
             f" {', '.join(absent)}.\n"
             f"  file: {index}\n  fix: copy the missing shards there, under their published names."
         )
-    shards = {name: _load(index.parent / name) for name in names}
-    return {key: shards[name][key] for key, name in shard_of.items() if key in shards[name]}
+    return [index.parent / name for name in names]
 
 
 def read_index(path: Path) -> dict[str, str]:

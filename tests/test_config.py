@@ -81,7 +81,7 @@ def test_load_config_leaves_a_named_root_alone(tmp_path):
         (["--epochs"], r"form key=value were expected, got '--epochs'"),
         (["fmri.checkpoint=weights.pt"], r"need scans in LAS orientation.*; got .data\.orientation=RAS."),
         (["data.orientation=ABC"], r"data\.orientation must name one end of each axis.*; got 'ABC'"),
-        (["dna.encoder=foo"], r"dna\.encoder must be one of caduceus, generator; got 'foo'"),
+        (["dna.encoder=foo"], r"dna\.encoder must be one of caduceus, generator, evo2; got 'foo'"),
         (["fmri.num_heads=5"], r"fmri\.embed_dim must be a multiple of fmri\.num_heads=5; got 48"),
         (["fmri.depth=[0,1]"], r"fmri\.depth must be at least 1; got 0"),
         (["train.learning_rate=nan"], r"train\.learning_rate must be at least 1e-12; got nan"),

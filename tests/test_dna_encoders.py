@@ -3,6 +3,7 @@
 import random
 from typing import ClassVar
 
+import huggingface_hub
 import pytest
 import torch
 
@@ -145,7 +146,8 @@ class TestEveryEncoder:
         assert "random weights (seed 3)" in self.encoder(name, seed=3).description
 
     def test_load_says_which_files_to_place_where_when_the_hub_is_out_of_reach(self, name, monkeypatch, tmp_path):
-        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+        published = {"evo2": "arcinstitute/evo2_7b"}.get(name, "nobody/nothing-at-all")  # Evo 2 knows its published models
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
         monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-        with pytest.raises(FileNotFoundError, match=r"(?s)no path 'nobody/nothing-at-all' exists.*fix: .*dna\.checkpoint"):
-            self.encoder(name, checkpoint="nobody/nothing-at-all")
+        with pytest.raises(FileNotFoundError, match=rf"(?s)did not give it: .*fix: .*hf download {published} .*dna\.checkpoint"):
+            self.encoder(name, checkpoint=published)

@@ -21,7 +21,7 @@ def test_load_dna_encoder_gives_the_same_random_network_for_the_same_seed():
 def test_load_dna_encoder_lists_the_known_encoders_when_the_name_is_unknown():
     with pytest.raises(
         ValueError,
-        match=r"must be one of caduceus, generator; got 'hyena'\.\n  fix: choose one of these \(dna\.encoder in the recipes\)",
+        match=r"must be one of caduceus, generator, evo2; got 'hyena'\.\n  fix: choose one of these \(dna\.encoder in the rec",
     ):
         load_dna_encoder("hyena")
 
