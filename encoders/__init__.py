@@ -3,6 +3,7 @@
 Everything is imported on first use, so that a run without DNA (or without fMRI) loads only what it needs.
 """
 
+import inspect
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -27,21 +28,31 @@ def load_dna_encoder(
     device: "str | torch.device | None" = None,
     dtype: "str | torch.dtype | None" = None,
     seed: int = 0,
+    **options: object,
 ) -> "DNAEncoder":
     """A frozen DNA encoder, ready to embed.
+
+    Example:
+        >>> encoder = load_dna_encoder("caduceus", device="cpu")     # random weights: no checkpoint
+        >>> encoder.embed(["ACGTACGTAA", "ACGTACCTAA"]).shape
+        torch.Size([2, 32])
+        >>> encoder.hidden_states("ACGTACGTAA").shape
+        torch.Size([10, 32])
 
     Args:
         name: a key of DNA_ENCODERS.
         checkpoint: a local folder in the published layout, a local weights file with its config.json beside it, or a hub id
             (asked for only when no such path exists); None: random weights of a small configuration, told by `seed`.
         layer: which layer's output is the feature; None is the encoder's default. Caduceus: entry k of the published
-            output_hidden_states list, by default the last hidden state (after the final norm).
+            output_hidden_states list, by default the last hidden state (after the final norm). GENERator: entry k of
+            transformers' hidden_states, by default the last. Evo 2: a published module name.
         device: None is the GPU where there is one.
         dtype: precision of the weights and the arithmetic, "float32" (None) or "bfloat16"; vectors come out as float32.
         seed: of the random weights; unused with a checkpoint. The global random state is left as it was.
+        options: what one encoder alone has, such as GENERator's frames and truncation; see the `load` of its class.
 
     Raises:
-        ValueError: an unknown name, layer or dtype; a checkpoint that does not fit its configuration.
+        ValueError: an unknown name, option, layer or dtype; a checkpoint that does not fit its configuration.
         FileNotFoundError: no such checkpoint.
     """
     if name not in DNA_ENCODERS:
@@ -51,7 +62,13 @@ def load_dna_encoder(
         )
     module, class_name = DNA_ENCODERS[name]
     encoder_class = getattr(import_module(module), class_name)
-    return encoder_class.load(checkpoint, layer=layer, device=device, dtype=dtype, seed=seed)
+    known = set(inspect.signature(encoder_class.load).parameters) - {"checkpoint", "layer", "device", "dtype", "seed"}
+    if unknown := sorted(options.keys() - known):
+        raise ValueError(
+            f"Options of {name} are {', '.join(sorted(known)) or 'none'}; got {', '.join(unknown)}.\n"
+            "  fix: leave these out (dna.options in the recipes)."
+        )
+    return encoder_class.load(checkpoint, layer=layer, device=device, dtype=dtype, seed=seed, **options)
 
 
 def __getattr__(name: str) -> object:

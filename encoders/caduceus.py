@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from encoders.caduceus_config import SSM_SHAPE, TOKENS, CaduceusConfig
-from encoders.dna import DNAEncoder, fingerprint, resolve_device_and_dtype
+from encoders.dna import DNAEncoder
+from encoders.dna_identity import fingerprint, resolve_device_and_dtype
 from encoders.mamba import MambaMixer, RMSNorm
 from encoders.published import load_weights, weights_file
 
@@ -33,7 +34,7 @@ MAX_BASES = 131_072
 CPU_BATCH_TOKENS = 8_192
 GPU_BATCH_TOKENS = 262_144
 
-FORWARD_REVISION = 1
+FORWARD_REVISION = 2
 """Part of the fingerprint. Raise it with every change of code, here or in the rooms below, after which the same weights give
 other vectors by more than rounding: tokenizer, network, scan, pooling, mean of the strands. Stores are then embedded anew."""
 
@@ -184,7 +185,15 @@ def join_strands(x_BLD: Tensor) -> Tensor:
 
 
 class CaduceusEncoder(DNAEncoder):
-    """Frozen Caduceus. PS averages the forward half with the channel-flipped reverse half, so both strands give one vector."""
+    """Frozen Caduceus. PS averages the forward half with the channel-flipped reverse half, so both strands give one vector.
+
+    Example:
+        >>> encoder = load_dna_encoder("caduceus", device="cpu")     # random weights: no checkpoint
+        >>> encoder.embed(["ACGTTGCA", "ACGTAGCA"], pooling="variant", positions=[[4], [4]]).shape
+        torch.Size([2, 32])
+    """
+
+    lora_targets = ("in_proj", "x_proj", "out_proj")
 
     def __init__(self, model: Caduceus, weights: str, layer: int | None, device: torch.device) -> None:
         config = model.config
@@ -197,6 +206,7 @@ class CaduceusEncoder(DNAEncoder):
         kind, dtype = "PS" if config.rcps else "Ph", str(next(model.parameters()).dtype).removeprefix("torch.")
         depth = "last hidden state" if layer is None else f"hidden state {layer}"
         super().__init__(
+            model=model,
             width=config.d_model,
             max_bases=MAX_BASES,
             fingerprint=fingerprint({"name": "caduceus", "forward": FORWARD_REVISION, **asdict(config)}, layer, model),
@@ -205,14 +215,28 @@ class CaduceusEncoder(DNAEncoder):
             batch_tokens=CPU_BATCH_TOKENS if device.type == "cpu" else GPU_BATCH_TOKENS,
         )
         self.strand_symmetric = config.rcps
-        self.model = model.to(device).eval().requires_grad_(False)
         self.layer = config.n_layer if layer is None else layer
 
     @classmethod
     def load(
-        cls, checkpoint: str | Path | None, layer: int | None, device: str | torch.device | None, dtype: str | None, seed: int
+        cls,
+        checkpoint: str | Path | None,
+        *,
+        layer: int | None = None,
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype | None = None,
+        seed: int = 0,
     ) -> Self:
-        """See `encoders.load_dna_encoder`."""
+        """See `encoders.load_dna_encoder`; what is Caduceus's own:
+
+        Args:
+            checkpoint: needs config.json and model.safetensors or pytorch_model.bin.
+            layer: entry k of the published output_hidden_states list; None is the last hidden state, after the final norm.
+
+        Raises:
+            ValueError: an unknown layer or dtype; files that are not those of a published kind of network.
+            FileNotFoundError: no such checkpoint, or one of its files is missing.
+        """
         device, dtype = resolve_device_and_dtype(device, dtype)
         if checkpoint is None:
             model, weights = _random_model(seed), f"random weights (seed {seed})"

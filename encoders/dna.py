@@ -1,84 +1,110 @@
 """The contract of a frozen DNA encoder: DNA strings flow in, one float32 vector a string (or one a token) flows out.
 
-Strands and pooling are decided here, once; a subclass only says what its network makes of strings of one length.
+Strands, reading frames, windows and pooling are decided here and in `dna_sequences`, once; a subclass only says what its network
+makes of strings of one length.
 """
 
-import hashlib
-import json
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
-IUPAC_DNA = "ACGTRYSWKMBDHVN"
-_COMPLEMENT = str.maketrans(IUPAC_DNA + IUPAC_DNA.lower(), "TGCAYRSWMKVHDBN" + "tgcayrswmkvhdbn")
-_LETTERS = frozenset(IUPAC_DNA + IUPAC_DNA.lower())
+from encoders.dna_identity import DTYPES, fingerprint, resolve_device_and_dtype
+from encoders.dna_sequences import (
+    Piece,
+    Reader,
+    Selection,
+    Wish,
+    checked_positions,
+    clean_sequences,
+    count_replaced,
+    equal_length_batches,
+    masked_tokens,
+    read_strand,
+    reverse_complement,
+)
+from encoders.threads import map_in_threads
 
-POOLINGS = ("mean", "variant")
+POOLINGS = ("mean", "last", "variant")
 STRANDS = {"forward": ("forward",), "reverse": ("reverse",), "both": ("forward", "reverse")}
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 VARIANT_RADIUS = 8
-"""Tokens on either side of a variant's base that pooling="variant" averages besides the base's own token."""
+"""Bases on either side of a variant whose tokens pooling="variant" averages besides the variant's own."""
 
-_MAX_FAULTS_SHOWN = 10
-
-Part = TypeVar("Part")
-
-
-def reverse_complement(sequence: str) -> str:
-    """The same bases as read on the other strand, 5' to 3'; IUPAC codes are complemented too and case is kept.
-
-    Args:
-        sequence: letters of ACGTRYSWKMBDHVN, either case; may be empty.
-
-    Raises:
-        TypeError: not a string.
-        ValueError: a letter outside the IUPAC DNA codes.
-    """
-    fault = _letter_fault(sequence)
-    if fault is not None:
-        raise (ValueError if isinstance(sequence, str) else TypeError)(
-            f"reverse_complement expects one string of IUPAC DNA codes ({IUPAC_DNA}); it {fault}.\n"
-            "  fix: pass plain DNA; write RNA's U as T."
-        )
-    return sequence.translate(_COMPLEMENT)[::-1]
+Readings = list[list[list[Piece]]]
+"""The pieces of each frame of each strand."""
 
 
 class DNAEncoder(ABC):
     """A frozen network that reads DNA: strings → vectors.
 
-    A token is a base here: token t of a sequence belongs to its base t (0-based), the network's special tokens are dropped.
+    Token t of a text belongs to its bases k·t to k·t + k - 1 (0-based, k = bases_per_token); special tokens are dropped.
 
     Attributes:
         width: channels of one vector.
-        max_bases: longest sequence that is accepted, in bases.
-        fingerprint: SHA-256 (hex) over weights, configuration, layer, precision and the revision of the network's code: equal
-            fingerprints, equal vectors, up to the rounding of another device, batch or library.
+        max_bases: longest text that the network reads at once, in bases; may be lowered, never raised.
+        fingerprint: SHA-256 (hex) over weights, configuration, layer, precision, adapters and the revision of the network's code:
+            equal fingerprints, equal vectors, up to the rounding of another device, batch or library.
         description: one line that says which weights these are.
-        batch_tokens: upper bound of the bases that run at once, and so of the memory; a longer sequence runs alone.
+        dtype: precision of the weights and the arithmetic.
+        batch_tokens: upper bound of the bases that run at once, and so of the memory; a longer text runs alone.
+        counts: what was read since the encoder was made: `passes` texts through the network, `bases` in them, `masked_tokens`
+            left out of the pooling because of an N, `replaced_letters` of the distinct sequences that were read as N.
+        max_replaced: share of a sequence that may be letters other than A, C, G, T and N; they are read as N.
         strand_symmetric: whether the network itself reads both strands alike, so that one pass serves every `strands`.
     """
 
+    bases_per_token = 1
     strand_symmetric = False
+    masks_n = False
+    max_replaced = 0.05
+    lora_targets: tuple[str, ...] = ()
+    float32_weights: tuple[str, ...] = ()  # ends of the names of weights that stay in float32 in every precision
 
     def __init__(
-        self, *, width: int, max_bases: int, fingerprint: str, description: str, device: torch.device, batch_tokens: int
+        self,
+        *,
+        model: nn.Module,
+        width: int,
+        max_bases: int,
+        fingerprint: str,
+        description: str,
+        device: torch.device,
+        batch_tokens: int,
     ) -> None:
+        self.model = model.to(device).eval().requires_grad_(False)
         self.width = width
         self.max_bases = max_bases
-        self.fingerprint = fingerprint
         self.description = description
         self.device = device
         self.batch_tokens = batch_tokens
+        self.counts: Counter[str] = Counter()
+        self._fingerprint = fingerprint
+        self._adapters: dict[str, nn.Parameter] = {}
 
     @abstractmethod
     def _tokens(self, sequences: list[str]) -> Tensor:
-        """Upper-case sequences of one length L → (n, L, width) on the encoder's device, floating point of any precision."""
+        """Texts of one length → (n, tokens, width) on the encoder's device, floating point of any precision."""
+
+    def _frames(self, length: int) -> tuple[int, ...]:
+        """First bases of the reading frames of a strand of this length; the vectors of the frames are averaged."""
+        return (0,)
+
+    @property
+    def fingerprint(self) -> str:
+        if not self._adapters:
+            return self._fingerprint
+        adapters = nn.ParameterDict({name.replace(".", "/"): weight for name, weight in self._adapters.items()})
+        return fingerprint({"frozen": self._fingerprint}, None, adapters)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next((p.dtype for name, p in self.model.named_parameters() if not self._stays_float32(name)), torch.float32)
 
     def embed(
         self,
@@ -86,135 +112,195 @@ class DNAEncoder(ABC):
         pooling: str = "mean",
         strands: str = "both",
         positions: Sequence[Sequence[int]] | None = None,
+        *,
+        radius: int = VARIANT_RADIUS,
+        overlap: int | None = None,
+        progress: bool = False,
     ) -> Tensor:
-        """One vector a sequence. Every distinct string runs once, in batches of equal length, never padded.
+        """One vector a sequence. Every distinct text runs once, in batches of equal length, never padded.
 
         Args:
-            sequences: DNA, IUPAC codes of either case, 1 … max_bases letters each; may be an empty list.
-            pooling: "mean" over all tokens; "variant": over the tokens at most VARIANT_RADIUS away from any of the sequence's
-                `positions` (windows are cut at the ends and a token in two windows counts once).
+            sequences: DNA of either case, 1 … max_bases letters each (more with `overlap`); may be an empty list. Other letters,
+                IUPAC codes among them, are read as N and counted; more than max_replaced of a sequence are refused.
+            pooling: "mean" over all tokens; "last" the last token of each strand as it is read; "variant" over the tokens at most
+                `radius` bases away from any of the sequence's `positions` (a token near two of them counts once). Tokens
+                with an N are left out where the network has no token of its own for them.
             strands: "forward" as written; "reverse" its reverse complement; "both" the mean of these two vectors.
             positions: a sequence's variant bases, 0-based in that sequence as written (also for the reverse strand, where they
                 are mirrored); at least one a sequence. Needed for pooling="variant" and for nothing else.
+            radius: bases, for pooling="variant".
+            overlap: None refuses sequences longer than max_bases; otherwise they are read in windows of max_bases that share so
+                many bases, and the windows' vectors are averaged, each weighted by its number of pooled tokens.
+            progress: show a progress bar.
 
         Returns:
-            (len(sequences), width) float32 on the CPU, row i for sequence i.
+            (len(sequences), width) float32 on the CPU, row i for sequence i; with a gradient after `adapt` alone.
 
         Raises:
             TypeError: `sequences` is one string, or holds something that is no string.
-            ValueError: unknown pooling or strands; sequences that are empty, too long or hold other letters (all listed, with
-                their index); positions missing, superfluous, or no bases of their sequence (all listed).
+            ValueError: unknown pooling or strands; sequences that are empty, too short, too long or no DNA (all listed, with
+                their index); positions missing, superfluous, or no bases of their sequence (all listed); a sequence none of
+                whose tokens can be pooled; a radius or overlap out of range.
         """
         _check_choice("pooling", pooling, POOLINGS)
         _check_choice("strands", strands, STRANDS)
-        sequences = self._checked_sequences(sequences)
-        sites = _checked_positions(sequences, positions, pooling)
-        directions = ("forward",) if self.strand_symmetric else STRANDS[strands]
-        wanted = [_orient(seq, at, way) for way in directions for seq, at in zip(sequences, sites, strict=True)]
-        vectors = self._pooled(wanted)
-        return vectors.reshape(len(directions), len(sequences), self.width).mean(dim=0)
+        _check_whole("radius", radius, 0, None)
+        if overlap is not None:
+            _check_whole("overlap", overlap, 0, self.max_bases - 1)
+        sequences = list(sequences) if not isinstance(sequences, str) else sequences
+        cleaned = clean_sequences(sequences, self.bases_per_token, self.max_bases if overlap is None else None, self.max_replaced)
+        sites = checked_positions(cleaned, positions, pooling)
+        self.counts["replaced_letters"] += sum(map(count_replaced, {sequence.upper() for sequence in sequences}))
+        wishes = [Wish(pooling, at, radius) for at in sites]
+        readings = {
+            (seq, wish): self._readings(seq, wish, STRANDS[strands], overlap or 0)
+            for seq, wish in zip(cleaned, wishes, strict=True)
+        }
+        _refuse_unreadable(readings, cleaned, wishes)
+        vector_of = self._pooled(cleaned, readings, progress)
+        combined = {key: _combine(strands_of, vector_of) for key, strands_of in readings.items()}
+        rows = [combined[key] for key in zip(cleaned, wishes, strict=True)]
+        return torch.stack(rows).float() if rows else torch.empty(0, self.width)
+
+    def batches(self, sequences: Sequence[str]) -> list[list[str]]:
+        """The distinct sequences in the batches in which `embed` takes them, in a fixed order.
+
+        `embed` of some of these batches, in this order, makes up the same batches again, so that vectors do not depend, to the
+        last bit, on how batches are dealt out among processes.
+        """
+        return list(equal_length_batches(list(dict.fromkeys(sequences)), self.batch_tokens))
 
     def hidden_states(self, sequence: str) -> Tensor:
-        """All tokens of one sequence's forward strand.
+        """All tokens of one sequence's forward strand, in its first reading frame.
 
         Args:
-            sequence: DNA, IUPAC codes of either case, 1 … max_bases letters.
+            sequence: DNA of either case, 1 … max_bases letters; other letters are read as N, as in `embed`.
 
         Returns:
-            (tokens, width) float32 on the CPU; special tokens dropped.
+            (tokens, width) float32 on the CPU; special tokens dropped, tokens with an N kept.
 
         Raises:
             TypeError, ValueError: as in `embed`.
         """
-        return self._run(self._checked_sequences([sequence]))[0].to("cpu", torch.float32)
+        (cleaned,) = clean_sequences([sequence], self.bases_per_token, self.max_bases, self.max_replaced)
+        frame = self._frames(len(cleaned))[0]
+        text = cleaned[frame : frame + (len(cleaned) - frame) // self.bases_per_token * self.bases_per_token]
+        self._count([text])
+        return self._run([text], self._keeps_graph())[0].to("cpu", torch.float32)
 
-    def _pooled(self, wanted: list[tuple[str, tuple[int, ...]]]) -> Tensor:
-        """(sequence, positions) pairs → (len(wanted), width): distinct sequences run once, distinct pairs are pooled once."""
-        sites_of: dict[str, dict[tuple[int, ...], None]] = {}
-        for sequence, sites in wanted:
-            sites_of.setdefault(sequence, {})[sites] = None
+    def adapt(self, rank: int = 8, alpha: float = 16, dropout: float = 0.0) -> list[nn.Parameter]:
+        """Put LoRA adapters on the network's projections, for those who do not want it frozen; they start as no change at all.
 
-        def run_and_pool(batch: list[str]) -> dict[tuple[str, tuple[int, ...]], Tensor]:
-            pairs = [(i, sequence, sites) for i, sequence in enumerate(batch) for sites in sites_of[sequence]]
-            tokens_BLD = self._run(batch)
-            pooled = torch.stack([_pool(tokens_BLD[i], sites) for i, _, sites in pairs]).to("cpu", torch.float32)
-            return {(sequence, sites): vector for (_, sequence, sites), vector in zip(pairs, pooled, strict=True)}
+        From here on `embed` and `hidden_states` keep the graph where gradients are on, and `fingerprint` follows the adapters.
+        The published weights stay frozen. `model.train()` turns the adapters' dropout on.
 
-        batches = list(_equal_length_batches(sites_of, self.batch_tokens))
-        vector_of: dict[tuple[str, tuple[int, ...]], Tensor] = {}
-        for part in _map_in_threads(run_and_pool, batches) if self.device.type == "cpu" else map(run_and_pool, batches):
-            vector_of.update(part)
-        return torch.stack([vector_of[pair] for pair in wanted]) if wanted else torch.empty(0, self.width)
+        Args:
+            rank, alpha, dropout: of the adapters, see peft.LoraConfig.
 
-    @torch.no_grad()
-    def _run(self, sequences: list[str]) -> Tensor:
+        Returns:
+            The adapters' parameters, for an optimiser.
+
+        Raises:
+            ValueError: the encoder has adapters already.
+
+        Reference:
+            Hu et al., LoRA: Low-Rank Adaptation of Large Language Models, 2022, equation 3.
+        """
+        from peft import LoraConfig, inject_adapter_in_model  # slow to import, and needed by those alone who adapt
+
+        if self._adapters:
+            raise ValueError("adapt expects an encoder without adapters; this one has them.\n  fix: load the encoder anew.")
+        settings = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=list(self.lora_targets))
+        self.model = inject_adapter_in_model(settings, self.model)
+        self._adapters = {name: weight for name, weight in self.model.named_parameters() if ".lora_" in name}
+        for name, weight in self.model.named_parameters():
+            weight.requires_grad_(name in self._adapters)
+        return list(self._adapters.values())
+
+    @contextmanager
+    def in_precision(self, dtype: str | torch.dtype) -> Iterator[None]:
+        """Run the network in another precision for a while; its weights are then what they were, bit for bit.
+
+        Args:
+            dtype: "float32" or "bfloat16". Both sets of weights are in memory meanwhile.
+
+        Raises:
+            ValueError: another precision.
+        """
+        wanted = resolve_device_and_dtype(self.device, dtype)[1]
+        own = {name: weight.data for name, weight in self.model.named_parameters()}
+        try:
+            for name, weight in self.model.named_parameters():
+                if weight.dtype in DTYPES.values() and not self._stays_float32(name):
+                    weight.data = weight.data.to(wanted)
+            yield
+        finally:
+            for name, weight in self.model.named_parameters():
+                weight.data = own[name]
+
+    def _stays_float32(self, name: str) -> bool:
+        return name.endswith(self.float32_weights) if self.float32_weights else False
+
+    def _keeps_graph(self) -> bool:
+        return bool(self._adapters) and torch.is_grad_enabled()
+
+    def _readings(self, sequence: str, wish: Wish, directions: tuple[str, ...], overlap: int) -> Readings:
+        """Pieces a frame a strand; a network that reads both strands alike takes the one as written for both, in one window."""
+        reader = Reader(self.bases_per_token, self.max_bases, self.masks_n)
+        one_pass = self.strand_symmetric and len(sequence) <= self.max_bases
+        readings = []
+        for direction in directions:
+            strand, sites = sequence, wish.sites
+            if direction == "reverse" and one_pass:
+                last = wish.pooling == "last"  # of the other strand: the first token of this one
+                pieces = [Piece(sequence, (0,), 1)] if last else read_strand(strand, wish, 0, reader, overlap)
+                readings.append([pieces])
+                continue
+            if direction == "reverse":
+                strand, sites = reverse_complement(sequence), tuple(len(sequence) - 1 - site for site in reversed(wish.sites))
+            frames = self._frames(len(strand))
+            readings.append([read_strand(strand, wish._replace(sites=sites), frame, reader, overlap) for frame in frames])
+        return readings
+
+    def _pooled(
+        self, sequences: list[str], readings: dict[tuple[str, Wish], Readings], progress: bool
+    ) -> dict[tuple[str, Selection], Tensor]:
+        """(text, selection) → the mean (width,) of those tokens, float64 on the CPU."""
+        pieces_of: dict[str, list[Piece]] = {}
+        for (sequence, _), strands in readings.items():
+            pieces_of.setdefault(sequence, []).extend(piece for frames in strands for pieces in frames for piece in pieces)
+        selections: dict[str, dict[Selection, None]] = {}
+        texts: list[list[str]] = []
+        for batch in self.batches(sequences):
+            new = dict.fromkeys(piece.text for seq in batch for piece in pieces_of[seq] if piece.text not in selections)
+            texts += equal_length_batches(list(new), self.batch_tokens)
+            for piece in (piece for seq in batch for piece in pieces_of[seq]):
+                selections.setdefault(piece.text, {})[piece.selection] = None
+        keeps_graph = self._keeps_graph()
+
+        def run_and_pool(batch: list[str]) -> dict[tuple[str, Selection], Tensor]:
+            states = zip(batch, self._run(batch, keeps_graph), strict=True)
+            return {(text, each): _pool(tokens_LD, each) for text, tokens_LD in states for each in selections[text]}
+
+        in_threads = self.device.type == "cpu" and not keeps_graph
+        done = map_in_threads(run_and_pool, texts) if in_threads else map(run_and_pool, texts)
+        vector_of: dict[tuple[str, Selection], Tensor] = {}
+        with tqdm(desc="DNA", unit="base", unit_scale=True, total=sum(map(len, selections)), disable=not progress) as bar:
+            for batch, part in zip(texts, done, strict=True):
+                vector_of.update(part)
+                self._count(batch)
+                bar.update(sum(map(len, batch)))
+        return vector_of
+
+    def _run(self, texts: list[str], keeps_graph: bool) -> Tensor:
         """`_tokens` in the precision that the fingerprint names, whatever autocast the caller is in."""
-        with torch.autocast(self.device.type, enabled=False):
-            return self._tokens(sequences)
+        with torch.set_grad_enabled(keeps_graph), torch.autocast(self.device.type, enabled=False):
+            return self._tokens(texts)
 
-    def _checked_sequences(self, sequences: Sequence[str]) -> list[str]:
-        """Upper-case copies, or one error that lists what is wrong with which sequence."""
-        if isinstance(sequences, str):
-            raise TypeError(
-                f"embed expects a list of sequences; it got one string of {len(sequences)} letters.\n  fix: pass [sequence]."
-            )
-        sequences = list(sequences)
-        faults = [f"sequence {i} {fault}" for i, seq in enumerate(sequences) if (fault := self._sequence_fault(seq)) is not None]
-        if faults:
-            more = f"\n  … and {len(faults) - _MAX_FAULTS_SHOWN} more" if len(faults) > _MAX_FAULTS_SHOWN else ""
-            raise (ValueError if all(isinstance(seq, str) for seq in sequences) else TypeError)(
-                f"Sequences are strings of 1 to {self.max_bases} IUPAC DNA codes; {len(faults)} of {len(sequences)} are not:\n  "
-                + "\n  ".join(faults[:_MAX_FAULTS_SHOWN])
-                + f"{more}\n  fix: narrow the region window, drop symbolic alleles, write RNA's U as T."
-            )
-        return [seq.upper() for seq in sequences]
-
-    def _sequence_fault(self, sequence: object) -> str | None:
-        if isinstance(sequence, str) and not sequence:
-            return "is empty"
-        if isinstance(sequence, str) and len(sequence) > self.max_bases:
-            return f"has {len(sequence)} bases; at most {self.max_bases} fit"
-        return _letter_fault(sequence)
-
-
-def fingerprint(config: dict, layer: int | str | None, model: nn.Module) -> str:
-    """SHA-256 (hex) over everything that decides an encoder's vectors.
-
-    Args:
-        config: the encoder's name, settings and the revision of its code (weights do not tell what is computed); must be JSON.
-        layer: which layer's output is read; None is the encoder's default.
-        model: its weights and buffers are hashed in the precision they compute in, so another dtype is another fingerprint.
-    """
-    digest = hashlib.sha256(json.dumps({"config": config, "layer": layer}, sort_keys=True).encode())
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
-def resolve_device_and_dtype(
-    device: str | torch.device | None, dtype: str | torch.dtype | None
-) -> tuple[torch.device, torch.dtype]:
-    """None → the GPU where there is one, and float32.
-
-    Raises:
-        ValueError: a precision other than float32 or bfloat16.
-    """
-    known = {**DTYPES, **{kind: kind for kind in DTYPES.values()}, None: torch.float32}
-    if dtype not in known:
-        raise ValueError(f"dtype of a DNA encoder must be one of {', '.join(DTYPES)}; got {dtype!r}.\n  fix: dtype=float32.")
-    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")), known[dtype]
-
-
-def _letter_fault(sequence: object) -> str | None:
-    """What keeps this from being a string of IUPAC DNA codes, as the rest of a sentence; None if nothing does."""
-    if not isinstance(sequence, str):
-        return f"is {type(sequence).__name__}, not a string"
-    strange = set(sequence) - _LETTERS
-    if strange:
-        at = min(sequence.index(letter) for letter in strange)
-        return f"holds {sequence[at]!r} at base {at} (0-based)"
-    return None
+    def _count(self, texts: list[str]) -> None:
+        self.counts.update({"passes": len(texts), "bases": sum(map(len, texts))})
+        if self.masks_n:
+            self.counts["masked_tokens"] += sum(len(masked_tokens(t, self.bases_per_token)) for t in texts if "N" in t)
 
 
 def _check_choice(what: str, value: str, known: Sequence[str] | dict) -> None:
@@ -222,81 +308,45 @@ def _check_choice(what: str, value: str, known: Sequence[str] | dict) -> None:
         raise ValueError(f"{what} must be one of {', '.join(known)}; got {value!r}.\n  fix: {what}={next(iter(known))}.")
 
 
-def _checked_positions(sequences: list[str], positions: Sequence[Sequence[int]] | None, pooling: str) -> list[tuple[int, ...]]:
-    """Sorted distinct positions, one tuple a sequence; empty tuples where pooling needs none."""
-    if pooling != "variant":
-        if positions is not None:
-            raise ValueError(f'positions belong to pooling="variant"; pooling is {pooling!r}.\n  fix: drop one of the two.')
-        return [()] * len(sequences)
-    if not isinstance(positions, Sized) or len(positions) != len(sequences):
-        got = f"{len(positions)} for {len(sequences)} sequences" if isinstance(positions, Sized) else repr(positions)
-        raise ValueError(
-            f'pooling="variant" needs positions, one list a sequence; got {got}.\n  fix: pass positions, or pooling="mean".'
-        )
-    sites = [_bases(given, len(sequence)) for sequence, given in zip(sequences, positions, strict=True)]
-    faults = [
-        f"sequence {i} has {len(sequence)} bases; got {given!r:.80}"
-        for i, (sequence, given, at) in enumerate(zip(sequences, positions, sites, strict=True))
-        if not at
-    ]
-    if faults:
-        more = f"\n  … and {len(faults) - _MAX_FAULTS_SHOWN} more" if len(faults) > _MAX_FAULTS_SHOWN else ""
-        raise ValueError(
-            f"positions of a sequence must be a list of one or more of its bases, 0-based integers; {len(faults)} are not:\n  "
-            + "\n  ".join(faults[:_MAX_FAULTS_SHOWN])
-            + f'{more}\n  fix: give positions in each sequence\'s own coordinates, or use pooling="mean".'
-        )
-    return sites
-
-
-def _bases(positions: object, length: int) -> tuple[int, ...]:
-    """Sorted distinct positions; () unless they are integers, of whatever kind but bool, in [0, length)."""
+def _check_whole(what: str, value: int, least: int, most: int | None) -> None:
     try:
-        positions = list(positions)
-        bases = sorted({operator.index(position) for position in positions})
+        number = None if isinstance(value, bool) else operator.index(value)
     except TypeError:
-        return ()
-    if not bases or bases[0] < 0 or bases[-1] >= length or any(isinstance(position, bool) for position in positions):
-        return ()
-    return tuple(bases)
+        number = None
+    if number is None or number < least or (most is not None and number > most):
+        upper = "" if most is None else f" and at most {most}"
+        raise ValueError(
+            f"{what} must be a whole number of bases, at least {least}{upper}; got {value!r}.\n  fix: {what}={least}."
+        )
 
 
-def _orient(sequence: str, positions: tuple[int, ...], direction: str) -> tuple[str, tuple[int, ...]]:
-    """The sequence as that strand reads it, and where its positions lie there."""
-    if direction == "forward":
-        return sequence, positions
-    return reverse_complement(sequence), tuple(len(sequence) - 1 - p for p in reversed(positions))
+def _refuse_unreadable(readings: dict[tuple[str, Wish], Readings], sequences: list[str], wishes: list[Wish]) -> None:
+    """Sequences that have no token to pool in some strand: all their tokens there hold an N."""
+    faults = [i for i, key in enumerate(zip(sequences, wishes, strict=True)) if not all(any(frames) for frames in readings[key])]
+    if faults:
+        raise ValueError(
+            f"Every sequence needs a token without N among those that are pooled; {len(faults)} of {len(sequences)} have none:"
+            f" {', '.join(map(str, faults[:10]))}{' …' if len(faults) > 10 else ''}.\n"
+            "  fix: drop these regions or people, or pool over more of the sequence."
+        )
 
 
-def _equal_length_batches(sequences: Sequence[str] | dict[str, object], batch_tokens: int) -> Iterator[list[str]]:
-    """Batches of sequences of one length, at most `batch_tokens` letters in each unless a single one is longer."""
-    by_length: dict[int, list[str]] = {}
-    for sequence in sequences:
-        by_length.setdefault(len(sequence), []).append(sequence)
-    for length in sorted(by_length):
-        size = max(1, batch_tokens // length)
-        for start in range(0, len(by_length[length]), size):
-            yield by_length[length][start : start + size]
+def _combine(strands: Readings, vector_of: dict[tuple[str, Selection], Tensor]) -> Tensor:
+    """Windows weighted by their tokens, then the mean of the frames that have any, then the mean of the strands, (width,)."""
+    directions = []
+    for frames in strands:
+        means = []
+        for pieces in filter(None, frames):
+            total = sum(piece.tokens for piece in pieces)
+            means.append(sum(vector_of[piece.text, piece.selection] * (piece.tokens / total) for piece in pieces))
+        directions.append(sum(means) / len(means))
+    return sum(directions) / len(directions)
 
 
-def _map_in_threads(work: Callable[[list[str]], Part], batches: list[list[str]]) -> Iterable[Part]:
-    """`work` on all batches, one single-threaded batch a core: small operators shared among cores mostly wait for each other."""
-    threads = torch.get_num_threads()
-    if threads == 1 or len(batches) < threads:
-        return map(work, batches)
-    try:
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            return list(pool.map(work, batches))
-    finally:
-        torch.set_num_threads(threads)  # what a worker sets also becomes the default of threads that start later
-
-
-def _pool(tokens_LD: Tensor, positions: tuple[int, ...]) -> Tensor:
-    """(L, D) → (D,): mean over all tokens, or over those within VARIANT_RADIUS of a position.
+def _pool(tokens_LD: Tensor, selection: Selection) -> Tensor:
+    """(L, D) → (D,): the mean over all tokens, or over those selected, on the CPU.
 
     Summed in float64: one base among thousands moves the mean by little more than float32's rounding of a long sum.
     """
-    if positions:
-        near = {t for p in positions for t in range(max(0, p - VARIANT_RADIUS), min(len(tokens_LD), p + VARIANT_RADIUS + 1))}
-        tokens_LD = tokens_LD[sorted(near)]
-    return tokens_LD.mean(dim=0, dtype=torch.float64)
+    chosen = tokens_LD if selection is None else tokens_LD[list(selection)]
+    return chosen.mean(dim=0, dtype=torch.float64).cpu()

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaModel
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-from encoders.dna import DNAEncoder, fingerprint, resolve_device_and_dtype
+from encoders.dna import DNAEncoder
+from encoders.dna_identity import fingerprint, resolve_device_and_dtype
 from encoders.generator_config import GeneratorConfig
 from encoders.generator_tokenizer import BOS, VOCABULARY, K, kmer_ids, read_vocabulary
 from encoders.published import read_tensors, refuse_misfits, state_faults, weights_file
@@ -64,6 +65,7 @@ class GeneratorEncoder(DNAEncoder):
     ) -> None:
         dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
         super().__init__(
+            model=model,
             width=config.hidden_size,
             max_bases=config.max_bases,
             fingerprint=fingerprint({"name": "generator", "forward": FORWARD_REVISION, **asdict(config), **frame}, layer, model),
@@ -72,7 +74,6 @@ class GeneratorEncoder(DNAEncoder):
             device=device,
             batch_tokens=CPU_BATCH_TOKENS if device.type == "cpu" else GPU_BATCH_TOKENS,
         )
-        self.model = model.to(device).eval().requires_grad_(False)
         self.frames, self.truncation = frame["frames"], frame["truncation"]
 
     @classmethod

@@ -20,7 +20,7 @@ from encoders.caduceus import (
     load_published,
 )
 from encoders.caduceus_config import CaduceusConfig
-from encoders.dna import reverse_complement
+from encoders.dna_sequences import reverse_complement
 
 CASES = ["ph_fused", "ph_unfused", "ps_fused", "ps_unfused"]
 ATOL = 1e-4
@@ -169,7 +169,8 @@ def test_load_dna_encoder_reads_a_published_folder_or_its_weights_file(case, wri
     by_file = load_dna_encoder("caduceus", folder / weights, device="cpu")
     assert by_folder.fingerprint == by_file.fingerprint
     dna = random_dna(40) + "NR"
-    expected = by_folder.model(torch.tensor([encode(dna, specials=False)])).last_hidden_state[0]
+    read = dna.replace("R", "N")
+    expected = by_folder.model(torch.tensor([encode(read, specials=False)])).last_hidden_state[0]
     if by_folder.strand_symmetric:
         width = expected.shape[1] // 2
         expected = (expected[:, :width] + expected[:, width:].flip(1)) / 2

@@ -1,6 +1,5 @@
 """The contract of frozen DNA encoders, on a toy network whose every vector can be written down."""
 
-import random
 from typing import ClassVar
 
 import numpy as np
@@ -8,14 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from encoders.dna import (
-    IUPAC_DNA,
-    VARIANT_RADIUS,
-    DNAEncoder,
-    fingerprint,
-    resolve_device_and_dtype,
-    reverse_complement,
-)
+from encoders.dna import VARIANT_RADIUS, DNAEncoder
+from encoders.dna_sequences import reverse_complement
+
+LETTERS = "ACGTN"
 
 
 class ToyEncoder(DNAEncoder):
@@ -23,6 +18,7 @@ class ToyEncoder(DNAEncoder):
 
     def __init__(self, batch_tokens: int = 1000) -> None:
         super().__init__(
+            model=nn.Module(),
             width=2,
             max_bases=100,
             fingerprint="toy",
@@ -30,11 +26,11 @@ class ToyEncoder(DNAEncoder):
             device=torch.device("cpu"),
             batch_tokens=batch_tokens,
         )
-        self.batches: list[list[str]] = []
+        self.ran: list[list[str]] = []
 
     def _tokens(self, sequences):
-        self.batches.append(list(sequences))
-        letters = torch.tensor([[IUPAC_DNA.index(letter) for letter in sequence] for sequence in sequences])
+        self.ran.append(list(sequences))
+        letters = torch.tensor([[LETTERS.index(letter) for letter in sequence] for sequence in sequences])
         return torch.stack([letters, torch.arange(letters.shape[1]).expand_as(letters)], dim=-1).bfloat16()
 
 
@@ -43,39 +39,12 @@ class SymmetricToyEncoder(ToyEncoder):
 
 
 def mean_letter(sequence):
-    return sum(IUPAC_DNA.index(letter) for letter in sequence) / len(sequence)
-
-
-def test_reverse_complement_reads_the_other_strand_and_keeps_case():
-    assert reverse_complement("AACGTn") == "nACGTT"
-    assert reverse_complement("") == ""
-
-
-def test_reverse_complement_complements_every_iupac_code_to_the_code_of_the_complementary_bases():
-    bases = {"A": "A", "C": "C", "G": "G", "T": "T", "R": "AG", "Y": "CT", "S": "CG", "W": "AT", "K": "GT", "M": "AC"}
-    bases |= {"B": "CGT", "D": "AGT", "H": "ACT", "V": "ACG", "N": "ACGT"}
-    assert set(bases) == set(IUPAC_DNA)
-    complement = dict(zip("ACGT", "TGCA", strict=True))
-    for code, stands_for in bases.items():
-        assert set(bases[reverse_complement(code)]) == {complement[base] for base in stands_for}
-        assert reverse_complement(code.lower()) == reverse_complement(code).lower()
-
-
-def test_reverse_complement_is_its_own_inverse():
-    sequence = "".join(random.Random(0).choices(IUPAC_DNA + IUPAC_DNA.lower(), k=200))
-    assert reverse_complement(reverse_complement(sequence)) == sequence
-
-
-def test_reverse_complement_refuses_other_letters_and_other_types():
-    with pytest.raises(ValueError, match="holds 'U' at base 2"):
-        reverse_complement("ACUX")
-    with pytest.raises(TypeError, match="is bytes, not a string"):
-        reverse_complement(b"ACGT")
+    return sum(LETTERS.index(letter) for letter in sequence) / len(sequence)
 
 
 @pytest.mark.parametrize("strands", ["forward", "reverse", "both"])
 def test_embed_mean_is_the_mean_over_tokens_of_the_chosen_strands(strands):
-    sequence = "AACGTRN"
+    sequence = "AACGTAN"
     forward, reverse = mean_letter(sequence), mean_letter(reverse_complement(sequence))
     expected = {"forward": forward, "reverse": reverse, "both": (forward + reverse) / 2}[strands]
     vector = ToyEncoder().embed([sequence], strands=strands)[0]
@@ -87,9 +56,9 @@ def test_embed_runs_every_distinct_string_once_in_batches_of_equal_length_and_bo
     encoder = ToyEncoder(batch_tokens=8)
     sequences = ["ACGTA", "AC", "CC", "ac", "AAAC", "AC", "GG", "TTTT", "CGCG", "AAAA"]
     vectors = encoder.embed(sequences)
-    ran = [sequence for batch in encoder.batches for sequence in batch]
+    ran = [sequence for batch in encoder.ran for sequence in batch]
     assert sorted(ran) == sorted({s.upper() for s in sequences} | {reverse_complement(s.upper()) for s in sequences})
-    for batch in encoder.batches:
+    for batch in encoder.ran:
         assert len({len(sequence) for sequence in batch}) == 1
         assert sum(map(len, batch)) <= 8
     for sequence, vector in zip(sequences, vectors, strict=True):
@@ -99,7 +68,7 @@ def test_embed_runs_every_distinct_string_once_in_batches_of_equal_length_and_bo
 def test_embed_runs_a_sequence_alone_when_it_exceeds_the_budget():
     encoder = ToyEncoder(batch_tokens=3)
     assert encoder.embed(["ACGTA", "CCCCC"], strands="forward").shape == (2, 2)
-    assert encoder.batches == [["ACGTA"], ["CCCCC"]]
+    assert encoder.ran == [["ACGTA"], ["CCCCC"]]
 
 
 def test_embed_of_no_sequence_is_an_empty_matrix():
@@ -133,7 +102,7 @@ def test_embed_variant_mirrors_positions_on_the_reverse_strand():
 def test_embed_variant_runs_a_string_once_when_it_comes_with_different_positions():
     encoder = ToyEncoder()
     vectors = encoder.embed(["A" * 60] * 2, pooling="variant", strands="forward", positions=[[20], [40]])
-    assert encoder.batches == [["A" * 60]]
+    assert encoder.ran == [["A" * 60]]
     assert vectors[:, 1].tolist() == [20, 40]
 
 
@@ -141,7 +110,7 @@ def test_embed_variant_runs_a_string_once_when_it_comes_with_different_positions
 def test_embed_runs_one_pass_when_the_network_reads_both_strands_alike(strands):
     encoder = SymmetricToyEncoder()
     vector = encoder.embed(["AACCC"], strands=strands)[0]
-    assert encoder.batches == [["AACCC"]]
+    assert encoder.ran == [["AACCC"]]
     torch.testing.assert_close(vector[0], torch.tensor(mean_letter("AACCC")))
 
 
@@ -216,12 +185,12 @@ def test_hidden_states_are_all_tokens_of_the_forward_strand():
 
 def test_embed_lists_every_sequence_that_is_no_dna_with_its_index():
     with pytest.raises(ValueError, match="4 of 5 are not") as caught:
-        ToyEncoder().embed(["ACGT", "", "A" * 101, "AC*T", "<DEL>"])
+        ToyEncoder().embed(["ACGT", "", "A" * 101, "AC*T", "<NON>"])
     message = str(caught.value)
     assert "sequence 1 is empty" in message
     assert "sequence 2 has 101 bases; at most 100 fit" in message
-    assert "sequence 3 holds '*' at base 2" in message
-    assert "sequence 4 holds '<' at base 0" in message
+    assert "sequence 3 holds 1 other letters ('*' at base 2); at most 5% of it are read as N" in message
+    assert "sequence 4 holds 3 other letters ('<' at base 0)" in message
 
 
 def test_embed_says_how_many_more_sequences_are_wrong():
@@ -239,10 +208,243 @@ def test_embed_refuses_what_is_no_list_of_strings():
 
 
 def test_embed_lists_the_known_poolings_and_strands():
-    with pytest.raises(ValueError, match="pooling must be one of mean, variant; got 'max'"):
+    with pytest.raises(ValueError, match="pooling must be one of mean, last, variant; got 'max'"):
         ToyEncoder().embed(["ACGT"], pooling="max")
     with pytest.raises(ValueError, match="strands must be one of forward, reverse, both; got '-'"):
         ToyEncoder().embed(["ACGT"], strands="-")
+
+
+def test_embed_reads_other_letters_as_n_and_counts_them():
+    encoder = ToyEncoder()
+    sequence = "ACGT" * 10
+    with_codes, with_n = sequence + "ry", sequence + "NN"
+    assert encoder.embed([with_codes, with_codes]).equal(ToyEncoder().embed([with_n, with_n]))
+    assert encoder.counts["replaced_letters"] == 2
+    assert encoder.hidden_states(with_codes).equal(encoder.hidden_states(with_n))
+
+
+def test_embed_refuses_a_sequence_without_a_base():
+    with pytest.raises(ValueError, match=r"sequence 1 holds no A, C, G or T"):
+        ToyEncoder().embed(["ACGT", "NNNN"])
+
+
+def test_embed_takes_more_other_letters_when_told_to():
+    encoder = ToyEncoder()
+    encoder.max_replaced = 0.5
+    assert encoder.embed(["AURA"]).equal(ToyEncoder().embed(["ANNA"]))
+
+
+def test_counts_tell_the_passes_and_bases_of_distinct_strings_a_strand():
+    encoder = ToyEncoder()
+    encoder.embed(["AAAC", "AAAC", "CCAT"])
+    assert (encoder.counts["passes"], encoder.counts["bases"]) == (4, 16)
+    encoder.embed(["AAAC"], strands="forward")
+    encoder.hidden_states("AC")
+    assert (encoder.counts["passes"], encoder.counts["bases"]) == (6, 22)
+    symmetric = SymmetricToyEncoder()
+    symmetric.embed(["AAAC", "AAAC", "CCAT"])
+    assert symmetric.counts["passes"] == 2
+
+
+def test_embed_last_is_the_last_token_of_each_strand():
+    forward = ToyEncoder().embed(["ACGTT"], pooling="last", strands="forward")[0]
+    reverse = ToyEncoder().embed(["ACGTT"], pooling="last", strands="reverse")[0]  # AACGT
+    assert forward.tolist() == [3, 4] == reverse.tolist()
+    assert ToyEncoder().embed(["CCGTA"], pooling="last", strands="both")[0].tolist() == [(0 + 2) / 2, 4]
+
+
+def test_embed_last_takes_the_first_token_for_the_other_strand_when_the_network_reads_both_alike():
+    encoder = SymmetricToyEncoder()
+    both = [encoder.embed(["CCGTA"], pooling="last", strands=strands)[0].tolist() for strands in ("forward", "reverse", "both")]
+    assert both == [[0, 4], [1, 0], [0.5, 2]]
+    assert {sequence for batch in encoder.ran for sequence in batch} == {"CCGTA"}
+
+
+def test_embed_reads_long_sequences_in_windows_weighted_by_their_tokens():
+    encoder = ToyEncoder()
+    sequence = "A" * 150 + "C" * 20  # windows at 0, 60 and, flush with the end, 70
+    vector = encoder.embed([sequence], strands="forward", overlap=40)[0]
+    assert [len(text) for batch in encoder.ran for text in batch] == [100, 100, 100]
+    torch.testing.assert_close(vector, torch.tensor([(0 + 10 / 100 + 20 / 100) / 3, 49.5]))
+    near_the_end = encoder.embed([sequence], "variant", "forward", [[169]], radius=9, overlap=40)[0]
+    assert near_the_end.tolist() == [1, (90 + 99) / 2]
+    assert encoder.embed([sequence], pooling="last", strands="forward", overlap=40)[0].tolist() == [1, 99]
+
+
+def test_embed_weights_windows_by_the_tokens_pooled_in_each():
+    near = ToyEncoder().embed(["A" * 150], "variant", "forward", [[99]], radius=3, overlap=20)[0]
+    first, second = range(96, 100), range(99 - 3 - 50, 99 + 4 - 50)  # windows at 0 and 50
+    torch.testing.assert_close(near[1], torch.tensor((sum(first) + sum(second)) / (len(first) + len(second))))
+
+
+def test_embed_gives_short_sequences_the_same_vector_with_and_without_windows():
+    sequences = ["ACGTT" * 20, "ACC"]
+    assert ToyEncoder().embed(sequences, overlap=10).equal(ToyEncoder().embed(sequences))
+
+
+@pytest.mark.parametrize("pooling", ["mean", "last", "variant"])
+@pytest.mark.parametrize("kind", [ToyEncoder, SymmetricToyEncoder])
+def test_embed_of_both_strands_does_not_know_which_was_given_when_windows_are_needed(kind, pooling):
+    torch.manual_seed(0)
+    sequence = "".join("ACGT"[i] for i in torch.randint(4, (257,)))
+    sites = [3, 120, 200] if pooling == "variant" else None
+    there = [256 - site for site in sites] if sites else None
+    given = kind().embed([sequence], pooling, positions=sites and [sites], overlap=30)
+    turned = kind().embed([reverse_complement(sequence)], pooling, positions=there and [there], overlap=30)
+    torch.testing.assert_close(given, turned, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("settings", [{"overlap": -1}, {"overlap": 100}, {"overlap": 2.5}, {"radius": -1}, {"radius": True}])
+def test_embed_refuses_windows_and_radii_that_are_no_bases(settings):
+    with pytest.raises(ValueError, match=r"must be a whole number of bases, at least 0.*; got .*\n  fix:"):
+        ToyEncoder().embed(["ACGT"], **settings)
+
+
+def test_embed_shows_a_progress_bar_when_asked_to(capsys):
+    ToyEncoder().embed(["ACGT", "AC"], progress=True)
+    assert "8.00/8.00" in capsys.readouterr().err
+    ToyEncoder().embed(["ACGT"])
+    assert not capsys.readouterr().err
+
+
+def test_batches_hold_every_distinct_sequence_and_some_of_them_make_up_the_same_batches_again():
+    encoder = ToyEncoder(batch_tokens=8)
+    sequences = ["ACGT", "AC", "CC", "AG", "TTTT", "CG", "GGGG", "AT", "ACGT"]
+    batches = encoder.batches(sequences)
+    assert batches == [["AC", "CC", "AG", "CG"], ["AT"], ["ACGT", "TTTT"], ["GGGG"]]
+    for dealt in (batches[::2], batches[1::2]):
+        assert encoder.batches([sequence for batch in dealt for sequence in batch]) == dealt
+
+
+class KmerEncoder(DNAEncoder):
+    """Three bases a token, whose state is the number of the text's first token and its count of A; N masks a token."""
+
+    bases_per_token = 3
+    masks_n = True
+
+    def __init__(self, frames=(0,)) -> None:
+        facts = {"width": 2, "max_bases": 32, "fingerprint": "kmers", "description": "kmers", "batch_tokens": 100}
+        super().__init__(model=nn.Module(), device=torch.device("cpu"), **facts)
+        self.offsets = frames
+        self.ran: list[str] = []
+
+    def _frames(self, length):
+        return self.offsets
+
+    def _tokens(self, sequences):
+        self.ran += sequences
+        kmers = [[text[t : t + 3] for t in range(0, len(text), 3)] for text in sequences]
+        return torch.tensor([[[t, kmer.count("A")] for t, kmer in enumerate(row)] for row in kmers], dtype=torch.float32)
+
+
+def test_embed_cuts_a_strand_to_whole_tokens_of_each_frame():
+    encoder = KmerEncoder(frames=(0, 1, 2))
+    vector = encoder.embed(["AAACCCAG"], strands="forward")[0]
+    assert encoder.ran == ["AAACCC", "AACCCA", "ACCCAG"]
+    torch.testing.assert_close(vector, torch.tensor([0.5, (3 / 2 + 3 / 2 + 2 / 2) / 3]))
+
+
+def test_embed_tokenises_the_reverse_complement_anew():
+    encoder = KmerEncoder()
+    encoder.embed(["AAACCCAG"])
+    assert sorted(encoder.ran) == ["AAACCC", "CTGGGT"]
+
+
+def test_embed_leaves_tokens_with_an_n_out_of_the_pooling_and_counts_them():
+    encoder = KmerEncoder()
+    vector = encoder.embed(["AAAACNAAC"], strands="forward")[0]
+    assert vector.tolist() == [1, 2.5]
+    assert encoder.counts["masked_tokens"] == 1
+    assert encoder.embed(["AAAACNCCN"], pooling="last", strands="forward")[0].tolist() == [0, 3]
+    assert encoder.hidden_states("AAAACN").tolist() == [[0, 3], [1, 1]]
+
+
+def test_embed_refuses_sequences_without_a_token_to_pool():
+    with pytest.raises(ValueError, match=r"needs a token without N .*; 1 of 2 have none: 1\.\n  fix:"):
+        KmerEncoder().embed(["AAACCC", "ANACNC"])
+    with pytest.raises(ValueError, match=r"sequence 0 has 2 bases; a token needs 3"):
+        KmerEncoder().embed(["AC"])
+
+
+def test_embed_leaves_a_frame_out_when_none_of_its_tokens_can_be_pooled():
+    assert KmerEncoder(frames=(0, 1)).embed(["ANAACC"], strands="forward")[0].tolist() == [1, 1]  # ANA ACC; NAA is masked
+
+
+@pytest.mark.parametrize(
+    ("site", "radius", "tokens"), [(4, 0, [1]), (4, 1, [1]), (4, 2, [0, 1, 2]), (11, 3, [2, 3]), (0, 3, [0, 1])]
+)
+def test_embed_variant_takes_every_token_with_a_base_within_the_radius(site, radius, tokens):
+    vector = KmerEncoder().embed(["C" * 12], "variant", "forward", [[site]], radius=radius)[0]
+    torch.testing.assert_close(vector[0], torch.tensor(sum(tokens) / len(tokens)))
+
+
+def test_embed_keeps_the_frame_in_every_window():
+    torch.manual_seed(0)
+    sequence = "".join("ACGT"[i] for i in torch.randint(4, (80,)))
+    encoder = KmerEncoder(frames=(1,))
+    encoder.embed([sequence], strands="forward", overlap=7)
+    assert [(sequence.index(text), len(text)) for text in encoder.ran] == [(1, 30), (22, 30), (43, 30), (49, 30)]
+
+
+class Linear(ToyEncoder):
+    """A toy with a projection that can be adapted."""
+
+    lora_targets = ("projection",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.model = nn.ModuleDict({"projection": nn.Linear(2, 2), "other": nn.Linear(2, 2)}).requires_grad_(False)
+
+    def _tokens(self, sequences):
+        weight = next(self.model.parameters())
+        return self.model["other"](self.model["projection"](super()._tokens(sequences).to(weight.dtype)))
+
+
+def test_adapt_lets_gradients_flow_to_the_adapters_alone():
+    encoder = Linear()
+    before, fingerprint_before = encoder.embed(["ACGT"]), encoder.fingerprint
+    frozen = {name: weight.clone() for name, weight in encoder.model.named_parameters()}
+    adapters = encoder.adapt(rank=2)
+    started = encoder.embed(["ACGT"])
+    torch.testing.assert_close(started.detach(), before)
+    optimiser = torch.optim.SGD(adapters, 0.1)
+    for _ in range(2):
+        optimiser.zero_grad()
+        encoder.embed(["ACGT", "TT"]).square().sum().backward()
+        optimiser.step()
+    assert all(weight.grad is not None for weight in adapters) and len(adapters) == 2
+    after = dict(encoder.model.named_parameters())
+    for name, weight in frozen.items():
+        kept = after[name.replace("projection.", "projection.base_layer.")]
+        assert kept.equal(weight) and kept.grad is None and not kept.requires_grad
+    assert not encoder.embed(["ACGT"]).detach().equal(before)
+    assert encoder.fingerprint != fingerprint_before
+    with torch.no_grad():
+        assert not encoder.embed(["ACGT"]).requires_grad
+
+
+def test_adapt_refuses_an_encoder_that_has_adapters():
+    encoder = Linear()
+    encoder.adapt()
+    with pytest.raises(ValueError, match="without adapters; this one has them"):
+        encoder.adapt()
+
+
+def test_in_precision_runs_the_network_in_another_precision_and_gives_the_weights_back():
+    class Kept(Linear):
+        float32_weights = ("other.weight", "other.bias")
+
+    encoder = Kept()
+    own = {name: weight.clone() for name, weight in encoder.model.named_parameters()}
+    assert encoder.dtype is torch.float32
+    with pytest.raises(RuntimeError), encoder.in_precision("bfloat16"):  # the toy feeds bfloat16 to a float32 layer
+        assert encoder.dtype is torch.bfloat16
+        assert encoder.model["other"].weight.dtype is torch.float32
+        encoder.embed(["ACGT"])
+    assert all(weight.equal(own[name]) and weight.dtype is torch.float32 for name, weight in encoder.model.named_parameters())
+    with pytest.raises(ValueError, match="must be one of float32, bfloat16"), encoder.in_precision("float16"):
+        pass
 
 
 def test_embed_refuses_positions_that_do_not_belong_to_the_sequences():
@@ -273,35 +475,3 @@ def test_embed_says_how_many_more_positions_are_wrong():
 def test_embed_takes_integer_positions_of_every_kind(given):
     vector = ToyEncoder().embed(["A" * 60], pooling="variant", strands="forward", positions=[given])[0]
     assert vector[1] == 30
-
-
-def test_fingerprint_changes_with_weights_config_layer_and_precision_alone():
-    def model(seed):
-        torch.manual_seed(seed)
-        return nn.Linear(3, 2)
-
-    base = fingerprint({"name": "toy"}, None, model(0))
-    assert base == fingerprint({"name": "toy"}, None, model(0))
-    touched = model(0)
-    touched.weight.data[0, 0] += 1e-6
-    others = [
-        fingerprint({"name": "toy"}, None, touched),
-        fingerprint({"name": "other"}, None, model(0)),
-        fingerprint({"name": "toy"}, 1, model(0)),
-        fingerprint({"name": "toy"}, None, model(0).bfloat16()),
-    ]
-    assert len({base, *others}) == 5
-    assert len(base) == 64
-
-
-def test_resolve_device_and_dtype_takes_names_and_torch_types():
-    cpu = torch.device("cpu")
-    assert resolve_device_and_dtype("cpu", None) == (cpu, torch.float32)
-    assert resolve_device_and_dtype(cpu, "bfloat16") == (cpu, torch.bfloat16)
-    assert resolve_device_and_dtype(cpu, torch.float32) == (cpu, torch.float32)
-    assert resolve_device_and_dtype(None, None)[0].type == ("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def test_resolve_device_and_dtype_lists_the_known_precisions():
-    with pytest.raises(ValueError, match="must be one of float32, bfloat16; got 'float16'"):
-        resolve_device_and_dtype("cpu", "float16")
