@@ -1,7 +1,6 @@
 """The run folder: nothing is lost, nothing unfit is loaded, an interrupted run goes on."""
 
 import errno
-import os
 import subprocess
 import sys
 import tempfile
