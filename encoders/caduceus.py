@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from encoders.caduceus_config import SSM_SHAPE, TOKENS, CaduceusConfig
 from encoders.dna import DNAEncoder
 from encoders.dna_identity import fingerprint, resolve_device_and_dtype
-from encoders.mamba import MambaMixer, RMSNorm
+from encoders.mamba import MambaMixer, RMSNorm, two_way_mixer
 from encoders.published import load_weights, weights_file
 
 VOCABULARY = {token: i for i, token in enumerate(TOKENS)}
@@ -33,6 +33,9 @@ MAX_BASES = 131_072
 
 CPU_BATCH_TOKENS = 8_192
 GPU_BATCH_TOKENS = 262_144
+
+ROW_TOKENS = 65_536
+"""Tokens of the rows, sequences × strands, that a mixer takes at once."""
 
 FORWARD_REVISION = 2
 """Part of the fingerprint. Raise it with every change of code, here or in the rooms below, after which the same weights give
@@ -92,19 +95,30 @@ class ComplementaryHead(nn.Module):
 
 
 class BiMamba(nn.Module):
-    """Two Mamba mixers, one reading left to right and one right to left, with tied input and output projections."""
+    """Two Mamba mixers, one reading left to right and one right to left, with tied input and output projections.
+
+    Where they are tied and the directions are added, each projection runs once: in_proj's output is the same for both directions,
+    and out_proj of a sum is the sum of out_proj's. Long rows run one after another: memory does not grow with their number.
+    """
 
     def __init__(self, config: CaduceusConfig) -> None:
         super().__init__()
         settings = {name: getattr(config, name) for name in SSM_SHAPE}
         self.multiply = config.bidirectional_strategy == "ew_multiply"
+        self.tied = config.bidirectional_weight_tie
         self.mamba_fwd = MambaMixer(config.d_model, **settings)
         self.mamba_rev = MambaMixer(config.d_model, **settings)
-        if config.bidirectional_weight_tie:
-            self.mamba_rev.in_proj.weight = self.mamba_fwd.in_proj.weight
-            self.mamba_rev.out_proj.weight = self.mamba_fwd.out_proj.weight
+        if self.tied:
+            self.mamba_rev.in_proj, self.mamba_rev.out_proj = self.mamba_fwd.in_proj, self.mamba_fwd.out_proj
 
     def forward(self, hidden_BLD: Tensor) -> Tensor:
+        rows = hidden_BLD.split(max(1, ROW_TOKENS // max(1, hidden_BLD.shape[1])))
+        outputs = [self._mix(group) for group in rows]
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+
+    def _mix(self, hidden_BLD: Tensor) -> Tensor:
+        if self.tied and not self.multiply:
+            return two_way_mixer(self.mamba_fwd, self.mamba_rev, hidden_BLD)
         forward, reverse = self.mamba_fwd(hidden_BLD), self.mamba_rev(hidden_BLD, reverse=True)
         return forward * reverse if self.multiply else forward + reverse
 

@@ -3,6 +3,7 @@
     RMSNorm                  normalisation by the root mean square
     MambaMixer               the first Mamba's mixer, run from either end
     BidirectionalMambaMixer  VideoMamba's mixer: both directions between shared projections
+    two_way_mixer            two mixers with the same projections, run as one
     AddNormBlock             add to the residual stream -> norm -> mixer
 
 Parameter names are those of mamba-ssm and VideoMamba, so that published weights load key for key.
@@ -113,6 +114,20 @@ class BidirectionalMambaMixer(MambaMixer):
         forward, backward = _select(self, x, reverse, suffix=""), _select(self, x, not reverse, suffix="_b")
         both = bidirectional_scan(forward, backward, z.transpose(1, 2), True, reverse, self.backend)
         return self.out_proj(both.transpose(1, 2))
+
+
+def two_way_mixer(forward: MambaMixer, backward: MambaMixer, hidden_BLD: Tensor) -> Tensor:
+    """forward(hidden) + backward(hidden, reverse=True) of two mixers that share in_proj and out_proj, each of which runs once.
+
+    Args:
+        forward: reads from the first position; its projections and its backend are used.
+        backward: reads from the last.
+        hidden_BLD: hidden states, width d_model.
+    """
+    x, z = forward.in_proj(hidden_BLD).chunk(2, dim=-1)
+    inputs = _select(forward, x, False, suffix=""), _select(backward, x, True, suffix="")
+    both = bidirectional_scan(*inputs, z.transpose(1, 2), True, False, forward.backend)
+    return forward.out_proj(both.transpose(1, 2))
 
 
 class BlockOutput(NamedTuple):

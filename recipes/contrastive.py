@@ -37,6 +37,7 @@ from brainmt_align.model.losses import SIGMOID_BIAS, alignment_loss
 from brainmt_align.reporting.plots import training_curve
 from brainmt_align.reporting.tables import closing_words, retrieval_table
 from brainmt_align.training import checkpoints
+from brainmt_align.training.allocator import keep_freed_memory
 from brainmt_align.training.distributed import (
     end_processes,
     gather_with_grad,
@@ -89,7 +90,8 @@ def main(argv: list[str] | None = None) -> Path:
     for note in check_genotypes(**genomes) if is_main else []:
         say(note)
     accelerator.wait_for_everyone()
-    encoder = load_encoder(config, accelerator)
+    encoder = load_dna_encoder(**config.dna.encoder_words(), device=accelerator.device)
+    say(f"{config.dna.encoder}: {encoder.description}")
     dna_store.require_fit(list_regions(**genomes), encoder.max_bases, config.dna.overlap)
 
     # 4. Stores: the main process fills the scans' and all together the sequences', where something is missing.
@@ -111,6 +113,8 @@ def main(argv: list[str] | None = None) -> Path:
 
     # 7. Training; the best checkpoint is chosen on the validation people.
     description = describe(config, model, prepared, frozen.split, accelerator.num_processes)
+    if accelerator.device.type == "cpu":
+        keep_freed_memory()
     train(config, model, datasets, batches, description, accelerator, resumed)
 
     # 8. The test people, once, with the best weights.
@@ -154,13 +158,6 @@ def check_files(config: ContrastiveConfig) -> None:
     require_file("data.truth", config.data.path("truth"))
     if config.checkpoint:
         checkpoints.read_description(Path(config.checkpoint))
-
-
-def load_encoder(config: ContrastiveConfig, accelerator: Accelerator) -> DNAEncoder:
-    """The frozen DNA encoder on this process's device."""
-    encoder = load_dna_encoder(**config.dna.encoder_words(), device=accelerator.device)
-    accelerator.print(f"{config.dna.encoder}: {encoder.description}")
-    return encoder
 
 
 def fill_stores(

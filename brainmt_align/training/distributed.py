@@ -15,8 +15,6 @@ from accelerate.tracking import get_available_trackers
 from accelerate.utils import InitProcessGroupKwargs
 from torch import Tensor
 
-from brainmt_align.training.allocator import keep_freed_memory
-
 PATIENCE = timedelta(hours=24)  # the others wait while the main process fills the stores
 PAUSE = 0.5  # seconds
 RANKS = {"RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK"}  # every launcher sets one of them
@@ -30,7 +28,7 @@ def is_distributed() -> bool:
 def start_processes(
     out: Path, threads: int | None, mixed_precision: str | None = None, tracker: str | None = None
 ) -> Accelerator:
-    """Let the processes of this launch meet, on GPUs where there are any and on CPUs, with freed memory kept, otherwise.
+    """Let the processes of this launch meet, on GPUs where there are any and on CPUs otherwise.
 
     Args:
         out: folder for the tracker's files.
@@ -58,8 +56,6 @@ def start_processes(
         kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
     )
     require_processes(accelerator.num_processes)
-    if accelerator.device.type == "cpu":
-        keep_freed_memory()
     set_threads(threads, local_processes=int(os.environ.get("LOCAL_WORLD_SIZE", accelerator.num_processes)))
     return accelerator
 
