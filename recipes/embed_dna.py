@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from brainmt_align.atomic import write_atomically
+from brainmt_align.atomic import require_writable, write_atomically
 from brainmt_align.config import EmbedDNAConfig, load_config, to_yaml
 from brainmt_align.data import dna_audit, dna_store, simulate
 from brainmt_align.data.cohort import read_genomes
@@ -30,8 +30,10 @@ def main(argv: list[str] | None = None) -> Path:
     """Run the recipe; returns the run folder."""
     # 1. Configuration and a place for the run.
     config = load_config(EmbedDNAConfig, sys.argv[1:] if argv is None else argv)
-    data, dna, out = config.data, config.dna, Path(config.out)
+    data, dna, out, stores = config.data, config.dna, Path(config.out), Path(config.stores.dna)
     checkpoints.check_run_folder(out)
+    if not stores.is_dir():  # a complete one may be read-only
+        require_writable(stores, "stores.dna")
 
     # 2. The processes that share the work.
     accelerator = start_processes(out, config.threads)
@@ -59,9 +61,7 @@ def main(argv: list[str] | None = None) -> Path:
 
     # 5. The store.
     began = time.perf_counter()
-    summary = dna_store.build(
-        read_haplotypes(**sources), encoder, config.stores.dna, **dna.store_words(), **share_of_work(accelerator)
-    )
+    summary = dna_store.build(read_haplotypes(**sources), encoder, stores, **dna.store_words(), **share_of_work(accelerator))
     counts = sum_counts({key: encoder.counts[key] for key in COUNTS})
     seconds = time.perf_counter() - began
     say(dna_store.describe_build(summary))

@@ -13,7 +13,8 @@ import pytest
 from brainmt_align.data import dna_embedding
 from brainmt_align.data.dna_region_file import read_region, write_region
 from brainmt_align.data.dna_store import StoreSummary, describe_build, open_store
-from brainmt_align.data.haplotypes import describe_counts
+from brainmt_align.data.haplotypes import describe_counts, read_haplotypes
+from brainmt_align.data.regions import read_regions
 from encoders import load_dna_encoder
 from tests.dna_files import (
     FIRST,
@@ -354,3 +355,17 @@ def test_build_adds_to_files_that_were_written_before_there_were_windows(tmp_pat
     assert (
         build_quietly([make_region("A", FIRST | {"carl": ("GGG", "AAAA")})], CountingEncoder(), tmp_path).sequences_embedded == 1
     )
+
+
+def test_build_costs_one_pass_a_distinct_sequence_and_strand_of_300_real_people(real_dir, tmp_path):
+    folder = real_dir / "genotypes_chr20_b37"
+    genes = read_regions(folder / "genes.b37.bed")[:6]
+    files = folder / "cohortA_300.phased.vcf.gz", folder / "chr20_1-2Mb.padded.fa.gz"
+    encoder = load_dna_encoder("caduceus", device="cpu")
+    for strands, ways in (("both", 2), ("forward", 1)):
+        before = encoder.counts["passes"]
+        summary = build_quietly(read_haplotypes(*files, genes, window=256), encoder, tmp_path, strands=strands)
+        store = open_store(summary.folder)
+        distinct = sum(map(len, store.tables))
+        assert encoder.counts["passes"] - before == ways * distinct == ways * summary.sequences_embedded
+        assert len(store.sample_ids) == 300 and len(store.regions) == 6 and distinct < 60

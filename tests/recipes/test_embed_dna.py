@@ -126,6 +126,13 @@ def test_an_error_in_one_of_two_processes_ends_the_launch_with_its_message(genom
     assert not (tmp_path / "run" / "metrics.json").exists()
 
 
+def test_embed_dna_refuses_a_store_that_cannot_be_written_to_before_any_work(genomes, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(embed_dna, "start_processes", lambda *_: pytest.fail("work has begun"))
+    with pytest.raises(PermissionError, match=r"refuses: Not a directory\.\n  file: .*file/dna\n  fix: set stores\.dna="):
+        embed_dna.main([*genomes, f"stores.dna={tmp_path / 'file' / 'dna'}", f"out={tmp_path / 'run'}"])
+
+
 def test_embed_dna_refuses_regions_too_long_for_the_encoder_before_it_embeds(genomes, tmp_path, monkeypatch):
     load = embed_dna.load_dna_encoder
 
