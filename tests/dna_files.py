@@ -72,7 +72,7 @@ def many_people(count: int, seed: int = 0, lengths: tuple[int, ...] = (4, 5, 7, 
 
 
 def build_quietly(regions, encoder, folder, **settings) -> StoreSummary:
-    return build(regions, encoder, folder, progress=False, **settings)
+    return build(regions, encoder, folder, **{"progress": False, **settings})
 
 
 def build_together(regions, encoders: list, folder, **settings) -> list[StoreSummary]:

@@ -144,7 +144,9 @@ def test_variant_sensitivity_takes_the_largest_noise_that_applies(tmp_path, dtyp
     assert table.loc["A", ["noise_batch", "noise_precision"]].tolist() == list(noises[:2])
     assert table.index.tolist() == ["B", "A"] and np.isnan(table.loc["B", "noise_batch"])
     told = describe_sensitivity(table.reset_index(), 1234)
-    assert told.startswith("Variant sensitivity: noise measured in 1 of 2 regions (1,234 passes); signal ÷ noise ")
+    ratio = f"{2.5 / largest:,.4g}"
+    start = "Variant sensitivity: noise measured in 1 of 2 regions (1,234 passes); "
+    assert told.startswith(f"{start}signal ÷ noise {ratio} in the middle, least {ratio} (A).")
     warning = f"\nWARNING: in 1 regions the haplotypes' embeddings differ by no more than noise: A ({kind})."
     assert told.endswith(warning) == (verdict == "under noise")
 
@@ -156,6 +158,7 @@ def test_variant_sensitivity_says_so_where_an_encoder_gives_all_haplotypes_one_v
 
     table = variant_sensitivity(stored(tmp_path, [SOME], Deaf()))
     assert table.loc[0, ["signal", "noise", "below_noise", "verdict"]].tolist() == [0, table.loc[0, "rounding"], 3, "under noise"]
+    assert "; signal ÷ float32 rounding 0 in the middle, least 0 (A).\nWARNING" in describe_sensitivity(table, 0)
     assert "no more than noise: A (rounding)" in describe_sensitivity(table, 0)
     assert describe_sensitivity(variant_sensitivity(stored(tmp_path / "b", [SAME], Deaf())), 0) == (
         "Variant sensitivity: noise measured in 0 of 1 regions (0 passes)."

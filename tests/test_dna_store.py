@@ -1,6 +1,7 @@
 """Tests of the room `dna_store`: a counting encoder shows what is embedded, what is reused, and what each refusal says."""
 
 import errno
+import io
 import logging
 import subprocess
 import sys
@@ -9,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tqdm import tqdm
 
-from brainmt_align.data import dna_embedding
+from brainmt_align.data import dna_embedding, dna_store
 from brainmt_align.data.dna_region_file import read_region, write_region
 from brainmt_align.data.dna_store import StoreSummary, describe_build, open_store
 from brainmt_align.data.haplotypes import describe_counts, read_haplotypes
@@ -238,6 +240,20 @@ def test_build_sets_a_damaged_file_aside_and_embeds_its_region_anew(folder, tmp_
 
 
 REGIONS = [make_region("A", many_people(20)), make_region("B", many_people(12, seed=1), "TTTT", start=50)]
+
+
+def test_build_shows_how_far_all_processes_are_together(tmp_path, monkeypatch):
+    bars = []
+
+    class Bar(tqdm):
+        def __init__(self, **settings):
+            super().__init__(**settings | {"disable": False, "file": io.StringIO()})
+            bars.append((settings["disable"], self))
+
+    monkeypatch.setattr(dna_store, "tqdm", Bar)
+    build_together(REGIONS, [BatchedEncoder(), BatchedEncoder()], tmp_path, progress=True)
+    wanted = sum(len({*region.sequences, region.reference}) for region in REGIONS)
+    assert {disable: bar.n for disable, bar in bars} == {False: wanted, True: wanted}
 
 
 class DyingEncoder(BatchedEncoder):

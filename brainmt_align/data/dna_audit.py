@@ -138,14 +138,15 @@ def describe_sensitivity(table: pd.DataFrame, passes: int) -> str:
         table: of `variant_sensitivity`.
         passes: strings that the network ran to measure the noise.
     """
-    measured = int(table["noise_batch"].notna().sum())
-    varying = table[table["verdict"] != SAME]
+    varying, measured = table[table["verdict"] != SAME], int(table["noise_batch"].notna().sum())
     told = f"Variant sensitivity: noise measured in {measured} of {len(table)} regions ({passes:,} passes)"
-    if len(varying):
-        least = varying.loc[varying["ratio"].fillna(0).idxmin()]
-        told += (
-            f"; signal ÷ noise {varying['ratio'].median():,.4g} in the middle, least {least['ratio']:,.4g} ({least['region']})"
-        )
+    judged, noise = varying[varying["noise_batch"].notna()], "noise"
+    if judged.empty:
+        judged, noise = varying, "float32 rounding"
+    if len(judged):
+        ratios = judged["ratio"].fillna(0)
+        least = judged.loc[ratios.idxmin(), "region"]
+        told += f"; signal ÷ {noise} {ratios.median():,.4g} in the middle, least {ratios.min():,.4g} ({least})"
     under = varying[varying["verdict"] == UNDER]
     if len(under):
         names = ", ".join(f"{row.region} ({row.noise_of})" for row in under.head(10).itertuples())
