@@ -15,6 +15,7 @@ from torch.autograd.graph import saved_tensors_hooks
 import encoders
 import encoders.selective_scan as package
 from encoders.selective_scan import ScanInputs, bidirectional_scan, cuda, kernels, reference, selective_scan, triton
+from encoders.selective_scan.cpu import _rows_around
 
 BACKENDS = ["reference", "cpu", "triton"]  # triton in its interpreter, see conftest.py
 SEQUENCES = ("u", "delta", "B", "C", "z")
@@ -210,6 +211,36 @@ def test_selective_scan_reads_any_strides(backend, lay, names, precision):
     weights = torch.linspace(-1, 1, out.numel(), dtype=out.dtype).reshape(out.shape)
     for name, gradient in zip(leaves, torch.autograd.grad((out * weights).sum(), list(leaves.values())), strict=True):
         torch.testing.assert_close(gradient, gradients[name], atol=1e-4, rtol=2e-2 if precision == "half u" else 1e-4)
+
+
+@pytest.mark.parametrize("first", [0, 5, 11])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_selective_scan_cpu_reads_a_gate_among_wider_rows_where_it_lies(batch, first):
+    torch.manual_seed(0)
+    rows = torch.randn(batch, 70, 18)
+    gate = rows[..., first : first + 7].transpose(1, 2)
+    array, across, z0 = _rows_around(gate, torch.float32)
+    assert array.data_ptr() == rows.data_ptr() and array.shape == rows.shape and (across, z0) == (False, first)
+
+    u, delta = torch.randn(2, batch, 7, 70)
+    B, C = torch.randn(2, batch, 3, 70)
+    given = {"u": u, "delta": delta, "A": -torch.rand(7, 3), "B": B, "C": C, "delta_softplus": True}
+    results = []
+    for z, backend in ((gate, "cpu"), (gate.contiguous(), "reference")):
+        leaf = z.detach().requires_grad_(True)
+        assert leaf.stride() == z.stride()
+        out = selective_scan(**given, z=leaf, backend=backend)
+        out.square().sum().backward()
+        results.append((out.detach(), leaf.grad))
+    for fast, plain in zip(*results, strict=True):
+        torch.testing.assert_close(fast, plain, atol=1e-5, rtol=1e-4)
+
+
+def test_selective_scan_cpu_copies_a_gate_whose_rows_are_not_whole():
+    rows = torch.randn(2, 70, 18)
+    for gate in (rows[:, 3:, 2:9].transpose(1, 2), rows[..., ::2].transpose(1, 2), rows[..., :7].double().transpose(1, 2)):
+        array, across, z0 = _rows_around(gate, torch.float32)
+        assert array.equal(gate.transpose(1, 2).float()) and (across, z0) == (False, 0)
 
 
 @pytest.mark.parametrize("backend", ["cpu", "triton"])

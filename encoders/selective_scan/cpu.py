@@ -51,7 +51,9 @@ class _SelectiveScan(torch.autograd.Function):
         arrays, across = _as_arrays(*inputs)
         (batch, channels, length), order = inputs[0].shape, inputs[2].shape[1]
         blocks = -(-channels // LANES)
-        grad_u, grad_delta, grad_z = torch.empty_like(arrays[0]), torch.empty_like(arrays[1]), torch.empty_like(arrays[6])
+        grad_u, grad_delta = torch.empty_like(arrays[0]), torch.empty_like(arrays[1])
+        rows = (channels, length) if across[2] else (length, channels)
+        grad_z = grad_u.new_empty((0, 0, 0) if inputs[6] is None else (batch, *rows))
         grad_B, grad_C = grad_u.new_empty(2, blocks, batch, length, order)
         grad_A = grad_u.new_empty(batch, order, channels)
         grad_D, grad_bias = grad_u.new_empty(2, batch, channels)
@@ -66,8 +68,9 @@ class _SelectiveScan(torch.autograd.Function):
         return *(None if t is None else g.to(t.dtype) for g, t in zip(grads, inputs, strict=True)), None, None, None
 
 
-def _as_arrays(u, delta, A, B, C, D, z, delta_bias) -> tuple[tuple[Tensor, ...], tuple[bool, bool, bool]]:
-    """The tensors as the kernels read them, zeros for absent vectors, no gate for no z; and `across` of u, delta and z."""
+def _as_arrays(u, delta, A, B, C, D, z, delta_bias) -> tuple[tuple[Tensor, ...], tuple[bool, bool, bool, int]]:
+    """The tensors as the kernels read them, zeros for absent vectors, no gate for no z; `across` of u, delta and z; the index
+    at which z's channels begin."""
     given = [t for t in (u, delta, A, B, C, D, z, delta_bias) if t is not None]
     dtype = torch.float64 if any(t.dtype == torch.float64 for t in given) else torch.float32
 
@@ -75,10 +78,10 @@ def _as_arrays(u, delta, A, B, C, D, z, delta_bias) -> tuple[tuple[Tensor, ...],
         return A.new_zeros(A.shape[0], dtype=dtype) if tensor is None else tensor.to(dtype).contiguous()
 
     (u, across_u), (delta, across_delta) = _as_array(u, dtype), _as_array(delta, dtype)
-    z, across_z = (A.new_empty(0, 0, 0, dtype=dtype), False) if z is None else _as_array(z, dtype)
+    z, across_z, z0 = (A.new_empty(0, 0, 0, dtype=dtype), False, 0) if z is None else _rows_around(z, dtype)
     B, C = (t.transpose(1, 2).to(dtype).contiguous() for t in (B, C))
     arrays = (u, delta, A.to(dtype).contiguous(), B, C, vector(D), z, vector(delta_bias))
-    return arrays, (across_u, across_delta, across_z)
+    return arrays, (across_u, across_delta, across_z, z0)
 
 
 def _as_array(sequence_BDL: Tensor, dtype: torch.dtype) -> tuple[Tensor, bool]:
@@ -86,6 +89,20 @@ def _as_array(sequence_BDL: Tensor, dtype: torch.dtype) -> tuple[Tensor, bool]:
     if sequence_BDL.is_contiguous():
         return sequence_BDL.to(dtype), True
     return sequence_BDL.transpose(1, 2).to(dtype).contiguous(), False
+
+
+def _rows_around(sequence_BDL: Tensor, dtype: torch.dtype) -> tuple[Tensor, bool, int]:
+    """As `_as_array`, and its first channel: a slice of wider rows, as in_proj gives z, is read in these rows, uncopied."""
+    rows = sequence_BDL.transpose(1, 2)
+    batch, length, channels = rows.shape
+    width = rows.stride(1)
+    first = rows.storage_offset() % max(width, 1)
+    start, held = rows.storage_offset() - first, rows.untyped_storage().nbytes() // rows.element_size()
+    regular = rows.stride(2) == 1 and (batch == 1 or rows.stride(0) == length * width) and rows.dtype == dtype
+    inside = first + channels <= width and start + batch * length * width <= held
+    if sequence_BDL.is_contiguous() or rows.is_contiguous() or not (regular and inside):
+        return *_as_array(sequence_BDL, dtype), 0
+    return torch.as_strided(rows, (batch, length, width), (length * width, width, 1), start), False, first
 
 
 def _as_sequence(array: Tensor, across: bool) -> Tensor:

@@ -180,11 +180,12 @@ def _step_sizes(tile_bias, use_softplus, steps, tile_u, tile_dt, tile_x):
 
 @njit(**_kernel)
 def scan_forward(
-    u, delta, A, B, C, D, z, bias, use_softplus, reverse, across_u, across_delta, across_z, out, states, first, last
+    u, delta, A, B, C, D, z, bias, use_softplus, reverse, across_u, across_delta, across_z, z0, out, states, first, last
 ):
     """Tasks first <= task < last of the forward scan.
 
-    u, delta, z as `across_…` says, out as u; A (D, N); B, C (B, L, N); D, bias (D,). z may be empty: no gate.
+    u, delta, z as `across_…` says, out as u; A (D, N); B, C (B, L, N); D, bias (D,). z may be empty: no gate; its channels begin
+    at index z0.
     states (B, ceil(L / TILE), N, D) receives the state before each tile; empty when no gradient will be asked for.
     """
     length, channels, order = B.shape[1], A.shape[0], A.shape[1]
@@ -219,7 +220,7 @@ def scan_forward(
                         h[n, c] = exp2(tile_dt[t, c] * tile_A2[n, c]) * h[n, c] + tile_x[t, c] * B_n
                         y[t, c] += h[n, c] * C_n
             if z.size > 0:
-                _load(z, across_z, reverse, b, t0, c0, steps, lanes, tile_z)
+                _load(z, across_z, reverse, b, t0, z0 + c0, steps, lanes, tile_z)
                 for t in range(steps):
                     for c in range(LANES):
                         y[t, c] *= tile_z[t, c] * sigmoid(tile_z[t, c])
@@ -228,13 +229,13 @@ def scan_forward(
 
 @njit(**_kernel)
 def scan_backward(
-    u, delta, A, B, C, D, z, bias, use_softplus, reverse, across_u, across_delta, across_z, states, grad_out, across_out,
+    u, delta, A, B, C, D, z, bias, use_softplus, reverse, across_u, across_delta, across_z, z0, states, grad_out, across_out,
     grad_u, grad_delta, grad_z, grad_B, grad_C, grad_A, grad_D, grad_bias, first, last,
 ):  # fmt: skip
     """Tasks first <= task < last of the backward scan; arrays as in `scan_forward`, gradients summed by the caller.
 
-    grad_u, grad_delta, grad_z as u, delta, z; grad_B, grad_C (blocks, B, L, N), one slab a block of channels;
-    grad_A (B, N, D); grad_D, grad_bias (B, D).
+    grad_u, grad_delta, grad_z as u, delta, z, but from channel 0 on; grad_B, grad_C (blocks, B, L, N), one slab a block of
+    channels; grad_A (B, N, D); grad_D, grad_bias (B, D).
     """
     length, channels, order = B.shape[1], A.shape[0], A.shape[1]
     blocks = (channels + LANES - 1) // LANES
@@ -283,7 +284,7 @@ def scan_backward(
                         h[t + 1, n, c] = decay[t, n, c] * h[t, n, c] + tile_x[t, c] * B_n
                         y[t, c] += h[t + 1, n, c] * C_n
             if z.size > 0:
-                _load(z, across_z, reverse, b, t0, c0, steps, lanes, tile_z)
+                _load(z, across_z, reverse, b, t0, z0 + c0, steps, lanes, tile_z)
                 for t in range(steps):
                     for c in range(LANES):
                         gate, s = tile_z[t, c], sigmoid(tile_z[t, c])
