@@ -18,7 +18,7 @@ class DNAStore:
     Attributes:
         regions: region names, the order of axis R.
         width: D.
-        header: fingerprint, description, pooling, strands and overlap ("" where none was given) of whatever made the vectors.
+        header: fingerprint, description, pooling, strands and, where one was given, overlap: what made the vectors.
         places: by region name its contig:start-end (0-based, half-open) and the SHA-256 of its reference sequence.
         sample_ids: people who have every region; `samples` the same as a set.
         reference: (R, D) float32, embedding of each region's reference sequence.
@@ -31,7 +31,7 @@ class DNAStore:
         """Join the files of `regions`; see `open_store`."""
         self.folder = folder
         self.regions = regions
-        self.header = {key: stored[0].header[key] for key in ("description", *SETTINGS)}
+        self.header = {key: stored[0].header[key] for key in ("description", *SETTINGS) if stored[0].header[key]}
         self.reference = np.stack([region.reference for region in stored])
         self.width = self.reference.shape[1]
         self.tables = [region.vectors - region.reference for region in stored]
