@@ -10,73 +10,14 @@ from typing import Any, ClassVar, TypeVar
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from brainmt_align.config_data import LARGEST_SEED, DataConfig, DNAConfig, StoresConfig
 from brainmt_align.config_words import merge_words
-from brainmt_align.data.scan_table import MASK_RULES
 from brainmt_align.data.simulate import CohortParameters
 from brainmt_align.data.splits import FAMILIES
-from brainmt_align.limits import complain, require_choice, require_orientation, require_range
+from brainmt_align.limits import complain, require_choice, require_range
 from brainmt_align.model.brain import OFFICIAL_ORIENTATION
-from encoders import DNA_ENCODERS
 
-LARGEST_SEED = 2**32 - 1  # that every generator takes
 SIMULATED_ROOT = Path("runs/simulated_cohort")
-
-
-@dataclass
-class DataConfig:
-    """Where the files of a cohort lie; every path but `root` is relative to `root`."""
-
-    root: str | None = None  # None: a simulated cohort under runs/
-    simulate: bool = False  # write the cohort that `simulation` describes at `root` when it is not there
-    bold: str | None = "bold"  # folder of BIDS/fMRIPrep derivatives; None: the pair table names the runs
-    space: str | None = None  # BIDS space entity, needed where a folder holds several
-    mask: str | None = None  # one brain mask for all runs; None: the mask beside each run
-    mask_rule: str = "file"  # file | nonzero: a run without a mask is an error, or its voxels non-zero in any frame count
-    participants: str | None = "participants.tsv"
-    genotypes: str = "genotypes.vcf.gz"  # phased VCF or BCF with its index
-    reference: str = "reference.fa"  # FASTA with its index
-    regions: str = "regions.bed"  # 0-based, half-open
-    pairs: str | None = None  # TSV participant_id, sample_id[, bold_path]: only these people take part
-    id_map: str | None = None  # TSV participant_id, sample_id, for ids that differ between scans and genomes
-    truth: str | None = None  # truth.json of a simulated cohort, for the oracle
-    unmatched: str = "error"  # error | drop: people that one of the tables lacks
-    artificial_pairs: bool = False  # scans and genomes are not of the same people: chance is the right answer
-    orientation: str = "RAS"  # LAS with official BrainMT weights
-    normalisation: str = "global"  # global | voxel
-    tr_s: float | None = None  # repetition time in seconds where the files do not say it
-    region_window: int | None = None  # bases around each region's centre; None: the whole region
-    unphased: str = "error"  # error | as_written | skip
-    missing: str = "error"  # error | reference | N
-
-    def __post_init__(self):
-        require_orientation(self.orientation)
-        require_choice("data.unmatched", self.unmatched, ("error", "drop"))
-        require_choice("data.mask_rule", self.mask_rule, MASK_RULES)
-        require_choice("data.normalisation", self.normalisation, ("global", "voxel"))
-        require_choice("data.unphased", self.unphased, ("error", "as_written", "skip"))
-        require_choice("data.missing", self.missing, ("error", "reference", "N"))
-        if self.tr_s is not None:
-            require_range("data.tr_s", self.tr_s, 0.01, 100, "null")
-        if self.region_window is not None:
-            require_range("data.region_window", self.region_window, 1, None)
-
-    def path(self, key: str) -> Path | None:
-        """The path under `key` with `root` in front; None where the key is unset."""
-        value = getattr(self, key)
-        return None if value is None else Path(self.root or ".") / value
-
-    def genomes_of(self, samples: list[str]) -> dict[str, Any]:
-        """What `check_genotypes` and `read_haplotypes` are called with for these people."""
-        files = {key: self.path(key) for key in ("genotypes", "reference", "regions")}
-        return {**files, "samples": samples, "window": self.region_window, "unphased": self.unphased, "missing": self.missing}
-
-
-@dataclass
-class StoresConfig:
-    """Where prepared scans and sequence embeddings are kept; None: runs/stores/<name and hash of data.root>/."""
-
-    bold: str | None = None
-    dna: str | None = None
 
 
 @dataclass
@@ -116,26 +57,6 @@ class FMRIConfig:
         """The keys that are fields of BrainMTConfig."""
         others = ("checkpoint", "trained_volume_shape", "pooling")
         return {key: value for key, value in dataclasses.asdict(self).items() if key not in others}
-
-
-@dataclass
-class DNAConfig:
-    """The frozen DNA encoder and how its sequence embeddings become a person's features."""
-
-    encoder: str = "caduceus"
-    checkpoint: str | None = None  # folder in the published layout or hub id; None: small random weights
-    layer: int | str | None = None  # None: the encoder's default
-    pooling: str = "mean"  # over the bases of a sequence
-    strands: str = "both"  # forward | reverse | both
-    region_pooling: str = "concatenate"  # concatenate | mean, over regions
-    seed: int = 0  # of the random weights
-
-    def __post_init__(self):
-        require_choice("dna.encoder", self.encoder, tuple(DNA_ENCODERS))
-        require_choice("dna.pooling", self.pooling, ("mean",))
-        require_choice("dna.strands", self.strands, ("forward", "reverse", "both"))
-        require_choice("dna.region_pooling", self.region_pooling, ("concatenate", "mean"))
-        require_range("dna.seed", self.seed, 0, LARGEST_SEED)
 
 
 @dataclass

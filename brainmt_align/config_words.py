@@ -49,6 +49,8 @@ def describe_kind(hint: Any) -> str:
     if dataclasses.is_dataclass(hint):
         return f"a group of the keys {', '.join(field.name for field in dataclasses.fields(hint))}"
     parts = typing.get_args(hint)
+    if typing.get_origin(hint) is dict:
+        return "a group of keys with a value each"
     if typing.get_origin(hint) is tuple:
         if parts[-1] is Ellipsis:
             return "a list such as [a,b] or []"

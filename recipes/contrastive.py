@@ -25,7 +25,7 @@ from brainmt_align.data import bold_store, dna_store, simulate, simulated_oracle
 from brainmt_align.data.cohort import Cohort, read_cohort
 from brainmt_align.data.datasets import AlignmentDataset, EpochBatches, collate_people
 from brainmt_align.data.genotype_checks import check_genotypes
-from brainmt_align.data.haplotypes import read_haplotypes
+from brainmt_align.data.haplotypes import list_regions, read_haplotypes
 from brainmt_align.data.regions import read_regions
 from brainmt_align.evaluation.embedding import PeopleEmbeddings, embed_people, summarise
 from brainmt_align.evaluation.metrics import chance_levels
@@ -38,7 +38,14 @@ from brainmt_align.reporting.plots import training_curve
 from brainmt_align.reporting.tables import closing_words, retrieval_table
 from brainmt_align.training import checkpoints
 from brainmt_align.training.allocator import keep_freed_memory
-from brainmt_align.training.distributed import end_processes, gather_with_grad, share_text, start_processes, sum_with_grad
+from brainmt_align.training.distributed import (
+    end_processes,
+    gather_with_grad,
+    share_of_work,
+    share_text,
+    start_processes,
+    sum_with_grad,
+)
 from brainmt_align.training.optimisation import adamw, one_cycle, require_finite, require_precision
 from brainmt_align.training.tracking import start_tracker
 from encoders import load_dna_encoder
@@ -82,9 +89,12 @@ def main(argv: list[str] | None = None) -> Path:
     genomes = config.data.genomes_of(people["sample_id"].tolist())
     for note in check_genotypes(**genomes) if is_main else []:
         say(note)
-    encoder = load_encoder(config, accelerator) if is_main else None
+    accelerator.wait_for_everyone()
+    encoder = load_dna_encoder(**config.dna.encoder_words(), device=accelerator.device)
+    say(f"{config.dna.encoder}: {encoder.description}")
+    dna_store.require_fit(list_regions(**genomes), encoder.max_bases, config.dna.overlap)
 
-    # 4. Stores: the main process fills what is missing, the others then read it.
+    # 4. Stores: the main process fills the scans' and all together the sequences', where something is missing.
     prepared = fill_stores(config, cohort, genomes, encoder, accelerator)
     del encoder  # its memory is the training's
 
@@ -150,18 +160,10 @@ def check_files(config: ContrastiveConfig) -> None:
         checkpoints.read_description(Path(config.checkpoint))
 
 
-def load_encoder(config: ContrastiveConfig, accelerator: Accelerator) -> DNAEncoder:
-    """The frozen DNA encoder on this process's device."""
-    dna = config.dna
-    encoder = load_dna_encoder(dna.encoder, dna.checkpoint, layer=dna.layer, device=accelerator.device, seed=dna.seed)
-    accelerator.print(f"{dna.encoder}: {encoder.description}")
-    return encoder
-
-
 def fill_stores(
-    config: ContrastiveConfig, cohort: Cohort, genomes: dict[str, Any], encoder: DNAEncoder | None, accelerator: Accelerator
+    config: ContrastiveConfig, cohort: Cohort, genomes: dict[str, Any], encoder: DNAEncoder, accelerator: Accelerator
 ) -> Prepared:
-    """Fill the stores with whatever they lack; finished parts are left as they are. The main process alone has an encoder."""
+    """Fill the stores with whatever they lack; finished parts are left as they are."""
     data, dna = config.data, config.dna
     with accelerator.main_process_first():
         runs = bold_store.build(
@@ -169,13 +171,11 @@ def fill_stores(
             min_frames=config.train.window, tr_s=data.tr_s, progress=accelerator.is_main_process,
         )  # fmt: skip
         volume_shape = bold_store.common_volume_shape(runs)
-    folder = None
-    if encoder is not None:
-        haplotypes = read_haplotypes(**genomes)
-        filled = dna_store.build(haplotypes, encoder, Path(config.stores.dna), pooling=dna.pooling, strands=dna.strands)
-        folder = str(filled.folder)
-        accelerator.print(dna_store.describe_build(filled))
-    store = dna_store.open_store(share_text(folder), [region.name for region in read_regions(data.path("regions"))])
+    filled = dna_store.build(
+        read_haplotypes(**genomes), encoder, config.stores.dna, **dna.store_words(), **share_of_work(accelerator)
+    )
+    accelerator.print(dna_store.describe_build(filled))
+    store = dna_store.open_store(filled.folder, [region.name for region in read_regions(data.path("regions"))])
     return Prepared(cohort._replace(runs=runs), {dna.encoder: store}, volume_shape)
 
 

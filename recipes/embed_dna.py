@@ -2,62 +2,108 @@
 
     accelerate launch recipes/embed_dna.py data.root=DIR data.genotypes=… data.reference=… data.regions=… [key=value …]
 
-Sequences already in the store are not embedded again; an interrupted run goes on with the next region.
+The sequences are shared out among all processes of the launch. Those already in the store are not embedded again; after a kill
+the same command, with as many processes as you like, goes on from whatever any of them had finished.
 """
 
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
-from brainmt_align.atomic import write_atomically
+from brainmt_align.atomic import require_writable, write_atomically
 from brainmt_align.config import EmbedDNAConfig, load_config, to_yaml
-from brainmt_align.data import dna_store, simulate
+from brainmt_align.data import dna_audit, dna_store, simulate
 from brainmt_align.data.cohort import read_genomes
 from brainmt_align.data.genotype_checks import check_genotypes
-from brainmt_align.data.haplotypes import read_haplotypes
+from brainmt_align.data.haplotypes import list_regions, read_haplotypes
+from brainmt_align.data.regions import read_regions
 from brainmt_align.training import checkpoints
-from brainmt_align.training.distributed import end_processes, start_processes
+from brainmt_align.training.distributed import end_processes, share_of_work, start_processes, sum_counts
 from encoders import load_dna_encoder
+from encoders.dna import DNAEncoder
+
+COUNTS = ("passes", "bases", "replaced_letters", "masked_tokens")  # of what the network read
 
 
 def main(argv: list[str] | None = None) -> Path:
     """Run the recipe; returns the run folder."""
     # 1. Configuration and a place for the run.
     config = load_config(EmbedDNAConfig, sys.argv[1:] if argv is None else argv)
-    data, dna, out = config.data, config.dna, Path(config.out)
+    data, dna, out, stores = config.data, config.dna, Path(config.out), Path(config.stores.dna)
     checkpoints.check_run_folder(out)
+    if not stores.is_dir():  # a complete one may be read-only
+        require_writable(stores, "stores.dna")
 
-    # 2. One process embeds; the others, if any were launched, wait.
+    # 2. The processes that share the work.
     accelerator = start_processes(out, config.threads)
-    if accelerator.is_main_process:
-        # 3. Whose genomes: the pair table's, or everyone's.
+    say, is_main = accelerator.print, accelerator.is_main_process
+    say(f"{accelerator.num_processes} process(es) on {accelerator.device.type}")
+
+    # 3. Whose genomes: the pair table's, or everyone's. Faults of the files stop here.
+    with accelerator.main_process_first():
         if data.simulate:
-            simulate.write_cohort(Path(data.root), config.simulation)
-        chosen = read_genomes(
-            genotypes=data.path("genotypes"), pairs=data.path("pairs"), id_map=data.path("id_map"), unmatched=data.unmatched
-        )
-        sources = data.genomes_of(chosen.samples)
-        for note in [*chosen.notes, *check_genotypes(**sources)]:
-            print(note)
+            simulate.write_cohort(Path(data.root), config.simulation, progress=is_main)
+    chosen = read_genomes(
+        genotypes=data.path("genotypes"), pairs=data.path("pairs"), id_map=data.path("id_map"), unmatched=data.unmatched
+    )
+    sources = data.genomes_of(chosen.samples)
+    for note in [*chosen.notes, *check_genotypes(**sources)] if is_main else []:
+        print(note)
+    accelerator.wait_for_everyone()
 
-        # 4. The store.
-        if note := checkpoints.open_run_folder(out, to_yaml(config)).note:
-            print(note)
-        encoder = load_dna_encoder(dna.encoder, dna.checkpoint, layer=dna.layer, device=accelerator.device, seed=dna.seed)
-        print(f"{dna.encoder}: {encoder.description}")
-        haplotypes = read_haplotypes(**sources)
-        summary = dna_store.build(haplotypes, encoder, Path(config.stores.dna), pooling=dna.pooling, strands=dna.strands)
+    # 4. The encoder, and whether it reads regions of this length.
+    if is_main and (note := checkpoints.open_run_folder(out, to_yaml(config)).note):
+        print(note)
+    encoder = load_dna_encoder(**dna.encoder_words(), device=accelerator.device)
+    say(f"{dna.encoder}: {encoder.description}")
+    dna_store.require_fit(list_regions(**sources), encoder.max_bases, dna.overlap)
 
-        # 5. What was made, and whether the encoder tells people apart at all.
-        audit = dna_store.variant_sensitivity(dna_store.open_store(summary.folder))
+    # 5. The store.
+    began = time.perf_counter()
+    summary = dna_store.build(read_haplotypes(**sources), encoder, stores, **dna.store_words(), **share_of_work(accelerator))
+    counts = sum_counts({key: encoder.counts[key] for key in COUNTS})
+    seconds = time.perf_counter() - began
+    say(dna_store.describe_build(summary))
+    say(describe_counts(counts, seconds))
+
+    # 6. Whether the encoder tells people apart at all, and what was made.
+    if is_main:
+        audit = audit_store(config, summary.folder, sources, encoder)
         write_atomically(out / "variant_sensitivity.tsv", lambda path: audit.to_csv(path, sep="\t", index=False))
         inputs = {key: data.path(key) for key in ("genotypes", "reference", "regions", "pairs")}
         facts = {"store": str(summary.folder), "encoder": encoder.description, "fingerprint": encoder.fingerprint}
+        facts["processes"] = accelerator.num_processes
         checkpoints.write_json(out / "provenance.json", checkpoints.provenance(inputs, facts))
-        checkpoints.write_json(out / "metrics.json", {**summary._asdict(), "folder": str(summary.folder)})
-        print(dna_store.describe_build(summary))
+        figures = {**summary._asdict(), "folder": str(summary.folder), "encoder": counts}
+        figures["bases_per_second"] = counts["bases"] / seconds
+        figures["verdicts"] = audit["verdict"].value_counts().to_dict()
+        checkpoints.write_json(out / "metrics.json", figures)
     end_processes(accelerator)
     checkpoints.close_run_folder(out)
     return out
+
+
+def audit_store(config: EmbedDNAConfig, folder: Path, sources: dict[str, Any], encoder: DNAEncoder) -> Any:
+    """The table of signal and noise of this run's regions; prints its summary."""
+    regions = read_regions(sources["regions"])
+    before = encoder.counts["passes"]
+    chosen = dna_audit.choose_evenly(regions, config.dna.audit_regions)
+    noise = None
+    if chosen:
+        noise = dna_audit.measure_noise(read_haplotypes(**{**sources, "regions": chosen}), encoder, **config.dna.store_words())
+    store = dna_store.open_store(folder, [region.name for region in regions])
+    audit = dna_audit.variant_sensitivity(store, noise)
+    print(dna_audit.describe_sensitivity(audit, encoder.counts["passes"] - before))
+    return audit
+
+
+def describe_counts(counts: dict[str, int], seconds: float) -> str:
+    """What the network read, all processes together."""
+    told = (
+        f"{counts['passes']:,} passes of {counts['bases']:,} bases, {counts['bases'] / seconds:,.0f} bases/s over all processes"
+    )
+    return f"{told}; {counts['replaced_letters']:,} letters read as N, {counts['masked_tokens']:,} tokens left out for an N"
 
 
 if __name__ == "__main__":

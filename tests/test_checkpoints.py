@@ -1,8 +1,6 @@
 """The run folder: nothing is lost, nothing unfit is loaded, an interrupted run goes on."""
 
 import errno
-import fcntl
-import os
 import subprocess
 import sys
 import tempfile
@@ -14,7 +12,7 @@ import torch
 from torch import nn
 
 from brainmt_align.atomic import write_atomically
-from brainmt_align.training import checkpoints, run_folder
+from brainmt_align.training import checkpoints
 from brainmt_align.training.checkpoints import (
     History,
     check_run_folder,
@@ -150,31 +148,6 @@ def test_open_run_folder_refuses_a_folder_in_which_another_process_works_until_t
     other_process.kill()
     other_process.wait()
     assert open_run_folder(out, "a: 1").resumed
-
-
-def test_open_run_folder_refuses_when_it_locked_a_run_that_was_moved_meanwhile(tmp_path, monkeypatch):
-    def moved(file, kind, path):
-        (path / ".lock").rename(path / "elsewhere")
-
-    monkeypatch.setattr(run_folder, "_flock", moved)
-    with pytest.raises(RuntimeError, match="another process works"):
-        open_run_folder(tmp_path / "run", "a: 1")
-
-
-def test_open_run_folder_does_without_a_lock_where_the_file_system_has_none(tmp_path, monkeypatch):
-    def no_locks(*_):
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr(fcntl, "flock", no_locks)
-    assert not open_run_folder(tmp_path / "run", "a: 1").resumed
-
-
-def test_open_run_folder_keeps_no_lock_alive_in_a_forked_child(tmp_path):
-    open_run_folder(tmp_path / "run", "a: 1")
-    if not (child := os.fork()):
-        os._exit(len(run_folder._locks))
-    assert os.waitpid(child, 0)[1] == 0
-    close_run_folder(tmp_path / "run")
 
 
 def test_check_run_folder_refuses_a_place_that_cannot_be_written_to(tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numba
 import pytest
@@ -19,8 +20,10 @@ from brainmt_align.training.distributed import (
     gather_with_grad,
     require_processes,
     set_threads,
+    share_of_work,
     share_text,
     start_processes,
+    sum_counts,
     sum_with_grad,
 )
 
@@ -64,7 +67,8 @@ def worker(rank, shares, port, results):
     loss.backward()
     text = share_text("runs/größe" if rank == 0 else None)
     ordered = gather_with_grad(torch.arange(first, first + shares[rank]).float())
-    results.put((rank, loss.item(), [p.grad.numpy() for p in model.parameters()], ordered.tolist(), text))
+    counts = sum_counts({"passes": rank + 1, "bases": 2**40})
+    results.put((rank, loss.item(), [p.grad.numpy() for p in model.parameters()], ordered.tolist(), text, counts))
     dist.barrier()
     dist.destroy_process_group()
     time.sleep(PAUSE)  # as end_processes does
@@ -80,8 +84,9 @@ def test_gather_and_sum_give_the_gradient_of_one_process_with_the_whole_batch(sh
     reported = [results.get() for _ in shares]
     processes.join()
     loss, gradients = whole_batch_gradients(sum(shares))
-    for _, each_loss, each_gradients, order, text in reported:
+    for _, each_loss, each_gradients, order, text, counts in reported:
         assert text == "runs/größe"
+        assert counts == {"passes": sum(range(1, len(shares) + 1)), "bases": len(shares) * 2**40}
         assert each_loss == pytest.approx(loss, abs=1e-6)
         assert order == list(range(sum(shares)))
         for got, want in zip(each_gradients, gradients, strict=True):
@@ -93,6 +98,12 @@ def test_gather_and_sum_are_the_identity_for_one_process():
     assert gather_with_grad(rows) is rows
     assert sum_with_grad(rows) is rows
     assert share_text("a") == "a" and share_text(None) == ""
+    assert sum_counts({"a": 3}) == {"a": 3}
+
+
+def test_share_of_work_is_the_place_of_this_process_among_all():
+    accelerator = SimpleNamespace(process_index=2, num_processes=5, wait_for_everyone=print)
+    assert share_of_work(accelerator) == {"process": 2, "num_processes": 5, "wait": print}
 
 
 def test_start_processes_refuses_a_tracker_that_is_not_installed(tmp_path):

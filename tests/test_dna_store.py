@@ -1,84 +1,33 @@
 """Tests of the room `dna_store`: a counting encoder shows what is embedded, what is reused, and what each refusal says."""
 
 import errno
-import hashlib
-import itertools
+import io
 import logging
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tqdm import tqdm
 
-from brainmt_align.data.dna_region_file import read_region
-from brainmt_align.data.dna_store import StoreSummary, build, describe_build, open_store, variant_sensitivity
-from brainmt_align.data.haplotypes import RegionHaplotypes, describe_counts
+from brainmt_align.data import dna_embedding, dna_store
+from brainmt_align.data.dna_region_file import read_region, write_region
+from brainmt_align.data.dna_store import StoreSummary, describe_build, open_store
+from brainmt_align.data.haplotypes import describe_counts, read_haplotypes
+from brainmt_align.data.regions import read_regions
 from encoders import load_dna_encoder
-
-
-class CountingEncoder:
-    """The counts of A, C, G and T a string, plus one number that only this string has; remembers what it was given."""
-
-    width = 5
-    max_bases = 100
-
-    def __init__(self, fingerprint: str = "ab" * 32):
-        self.fingerprint = fingerprint
-        self.description = "an encoder that counts bases"
-        self.seen: list[str] = []
-
-    def vector(self, sequence: str) -> list[float]:
-        return [*map(sequence.count, "ACGT"), int(hashlib.sha256(sequence.encode()).hexdigest()[:4], 16)]
-
-    def embed(self, sequences, pooling="mean", strands="both"):
-        self.seen += sequences
-        return np.array([self.vector(sequence) for sequence in sequences], dtype=np.float32)
-
-
-def make_region(name: str, people: dict[str, tuple[str, str]], reference: str = "ACGTACGT", **place) -> RegionHaplotypes:
-    """A region whose people carry the given two strings."""
-    sequences = list(dict.fromkeys(itertools.chain(*people.values())))
-    index = np.array([[sequences.index(s) for s in pair] for pair in people.values()], dtype=np.int32).reshape(-1, 2)
-    where = {"contig": "20", "start": 100, "end": 108, "strand": "+"} | place
-    return RegionHaplotypes(
-        name=name, **where, samples=list(people), sequences=sequences, index=index, reference=reference, counts={"variants": 1}
-    )
-
-
-FIRST = {"anna": ("ACGTACGT", "AAAA"), "ben": ("CCCC", "AAAA")}
-
-
-def build_quietly(regions, encoder, folder, **settings):
-    return build(regions, encoder, folder, progress=False, **settings)
-
-
-def test_features_are_embeddings_minus_the_references_of_each_region(tmp_path):
-    encoder = CountingEncoder()
-    second = {"ben": ("GG", "GGT"), "anna": ("T", "GG")}
-    summary = build_quietly([make_region("A", FIRST), make_region("B", second, "TTTT", start=50)], encoder, tmp_path)
-    store = open_store(summary.folder, ["A", "B"])
-    expected = [
-        [
-            [np.subtract(encoder.vector(s), encoder.vector(ref)) for s in people[person]]
-            for people, ref in ((FIRST, "ACGTACGT"), (second, "TTTT"))
-        ]
-        for person in ("ben", "anna", "ben")
-    ]
-    features = store.features(["ben", "anna", "ben"])
-    assert features.dtype == np.float32
-    assert features.shape == (3, 2, 2, 5)
-    np.testing.assert_array_equal(features, expected)
-    assert (store.regions, store.width, store.samples) == (["A", "B"], 5, {"anna", "ben"})
-    np.testing.assert_array_equal(store.reference, [encoder.vector("ACGTACGT"), encoder.vector("TTTT")])
-
-
-def test_index_of_points_into_the_tables(tmp_path):
-    store = open_store(build_quietly([make_region("A", FIRST), make_region("B", FIRST, "C")], CountingEncoder(), tmp_path).folder)
-    index = store.index_of(["ben", "anna"])
-    by_hand = [[[store.tables[r][i] for i in index[n, r]] for r in range(2)] for n in range(2)]
-    np.testing.assert_array_equal(store.features(["ben", "anna"]), by_hand)
-    for r, row in enumerate(store.reference_rows):
-        assert not store.tables[r][row].any()
+from tests.dna_files import (
+    FIRST,
+    BatchedEncoder,
+    CountingEncoder,
+    build_quietly,
+    build_together,
+    files_of,
+    make_region,
+    many_people,
+)
 
 
 def test_build_embeds_every_distinct_sequence_and_the_reference_once(tmp_path):
@@ -203,7 +152,7 @@ def test_build_resumes_with_the_region_at_which_it_was_interrupted(tmp_path):
 
 def test_build_leaves_the_old_file_whole_when_the_encoder_fails(tmp_path):
     class Failing(CountingEncoder):
-        def embed(self, sequences, pooling="mean", strands="both"):
+        def embed(self, sequences, pooling="mean", strands="both", overlap=None):
             raise MemoryError
 
     folder = build_quietly([make_region("A", FIRST)], CountingEncoder(), tmp_path).folder
@@ -215,17 +164,19 @@ def test_build_leaves_the_old_file_whole_when_the_encoder_fails(tmp_path):
 
 def test_build_passes_settings_on_and_separates_their_stores(tmp_path):
     class Asking(CountingEncoder):
-        def embed(self, sequences, pooling, strands):
-            self.asked = (pooling, strands)
+        def embed(self, sequences, pooling, strands, overlap):
+            self.asked = (pooling, strands, overlap)
             return super().embed(sequences)
 
-    encoder = Asking()
-    folder = build_quietly([make_region("A", FIRST)], encoder, tmp_path, pooling="variant", strands="forward").folder
-    assert encoder.asked == ("variant", "forward")
-    assert folder.name == "abababababab_variant_forward"
-    assert open_store(folder).header == {
-        "fingerprint": "ab" * 32, "description": "an encoder that counts bases", "pooling": "variant", "strands": "forward",
-    }  # fmt: skip
+    for overlap, windows in ((None, ""), (0, "_overlap0"), (20, "_overlap20")):
+        encoder = Asking()
+        settings = {"pooling": "last", "strands": "forward", "overlap": overlap}
+        folder = build_quietly([make_region("A", FIRST)], encoder, tmp_path, **settings).folder
+        assert encoder.asked == ("last", "forward", overlap)
+        assert folder.name == f"abababababab_last_forward{windows}"
+        given = {} if overlap is None else {"overlap": str(overlap)}
+        made = {"fingerprint": "ab" * 32, "description": "an encoder that counts bases", "pooling": "last", "strands": "forward"}
+        assert open_store(folder).header == made | given
 
 
 def test_build_makes_file_names_that_are_safe_and_reversible(tmp_path):
@@ -237,10 +188,10 @@ def test_build_makes_file_names_that_are_safe_and_reversible(tmp_path):
     assert build_quietly([make_region(name, FIRST) for name in names], CountingEncoder(), tmp_path).sequences_embedded == 0
 
 
-def test_build_accepts_a_real_encoder_and_chunks_do_not_change_its_vectors(tmp_path, monkeypatch):
+def test_build_accepts_a_real_encoder_and_units_do_not_change_its_vectors(tmp_path, monkeypatch):
     encoder = load_dna_encoder("caduceus", seed=1)
     region = make_region("A", {"anna": ("ACGTACGTAC", "ACGTACGAAC"), "ben": ("ACGTAC", "GGTACGTAC")}, "ACGTACGTAC")
-    monkeypatch.setattr("brainmt_align.data.dna_store.SEQUENCES_AT_ONCE", 2)
+    monkeypatch.setattr("brainmt_align.data.dna_embedding.UNIT_SEQUENCES", 1)
     store = open_store(build_quietly([region], encoder, tmp_path).folder)
     direct = encoder.embed(["ACGTAC", "GGTACGTAC", "ACGTACGTAC"]).numpy()
     np.testing.assert_allclose(store.features(["ben"])[0, 0], direct[:2] - direct[2], atol=1e-6)
@@ -248,57 +199,9 @@ def test_build_accepts_a_real_encoder_and_chunks_do_not_change_its_vectors(tmp_p
     assert store.header["fingerprint"] == encoder.fingerprint
 
 
-def test_open_store_without_names_orders_regions_by_place(tmp_path):
-    regions = [make_region("Z", FIRST, start=5), make_region("A", FIRST, start=90), make_region("M", FIRST, start=5, contig="19")]
-    assert open_store(build_quietly(regions, CountingEncoder(), tmp_path).folder).regions == ["M", "Z", "A"]
-
-
-def test_open_store_knows_the_people_whom_all_regions_share(tmp_path):
-    regions = [make_region("A", FIRST), make_region("B", {"carl": ("A", "C"), "ben": ("A", "C")})]
-    folder = build_quietly(regions, CountingEncoder(), tmp_path).folder
-    assert open_store(folder).sample_ids == ["ben"]
-    assert open_store(folder, ["B"]).sample_ids == ["carl", "ben"]
-
-
-def test_variant_sensitivity_measures_against_rounding(tmp_path):
-    class Rounding(CountingEncoder):
-        width = 1
-
-        def vector(self, sequence):
-            return [{"ACGT": 1024.0, "AAAA": 1027.0, "CCCC": 1024.0, "GGGG": 1025.0}[sequence]]
-
-    regions = [
-        make_region("A", {"anna": ("AAAA", "CCCC"), "ben": ("GGGG", "ACGT")}, "ACGT"),
-        make_region("B", {"anna": ("ACGT", "ACGT"), "ben": ("ACGT", "ACGT")}, "ACGT"),
-    ]
-    table = variant_sensitivity(open_store(build_quietly(regions, Rounding(), tmp_path).folder)).set_index("region")
-    noise = 1024 * 2.0**-23
-    assert table.loc["A"].to_dict() == {"sequences": 3, "distance": 1.0, "noise": noise, "ratio": 1 / noise, "below_noise": 1}
-    assert table.loc["B", ["sequences", "below_noise"]].tolist() == [0, 0]
-    assert np.isnan(table.loc["B", "distance"])
-
-
-def test_build_refuses_sequences_that_the_encoder_cannot_read(tmp_path):
-    message = r"at most 100 bases fit the encoder, got a sequence of 130 in region A.\n  fix: set data.region_window=90"
-    with pytest.raises(ValueError, match=message):
-        build_quietly([make_region("A", {"anna": ("A" * 130, "C")}, "A" * 120)], CountingEncoder(), tmp_path)
-
-
 def test_build_refuses_a_region_name_twice(tmp_path):
     with pytest.raises(ValueError, match="every region needs a name of its own, got A twice"):
         build_quietly([make_region("A", FIRST), make_region("A", FIRST)], CountingEncoder(), tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("vectors", "got"), [(np.full((3, 5), np.nan), "15 other values"), (np.zeros((3, 4)), r"shape \(3, 4\)")]
-)
-def test_build_refuses_embeddings_that_are_not_finite_or_of_another_shape(tmp_path, vectors, got):
-    class Broken(CountingEncoder):
-        def embed(self, sequences, pooling="mean", strands="both"):
-            return vectors
-
-    with pytest.raises(ValueError, match=rf"finite embeddings of shape \(3, 5\) are expected .* {got}.* in region A"):
-        build_quietly([make_region("A", FIRST)], Broken(), tmp_path)
 
 
 def test_build_refuses_a_file_of_another_encoder(tmp_path):
@@ -311,32 +214,6 @@ def test_build_refuses_a_file_of_another_encoder(tmp_path):
 @pytest.fixture
 def folder(tmp_path):
     return build_quietly([make_region(name, FIRST) for name in ("A", "B")], CountingEncoder(), tmp_path).folder
-
-
-def test_open_store_refuses_a_folder_without_store(folder, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"got none\.\n  file: .*absent\n  fix: build it with recipes/embed_dna\.py"):
-        open_store(tmp_path / "absent")
-    with pytest.raises(FileNotFoundError, match="fix: open one of its stores: abababababab_mean_both"):
-        open_store(tmp_path)
-
-
-def test_open_store_lists_the_regions_that_it_lacks(folder):
-    message = r"3 regions are expected, got a store of 2 that lacks 2 of them:\n  - X\n  - Y\n"
-    with pytest.raises(FileNotFoundError, match=message):
-        open_store(folder, ["X", "A", "Y"])
-
-
-def test_features_refuses_people_who_are_not_in_the_store(folder):
-    message = "4 of 5 people are not in all 2 regions, e.g. p, q, r; 2 are, e.g. anna, ben"
-    with pytest.raises(ValueError, match=message):
-        open_store(folder).features(["p", "q", "anna", "r", "s"])
-
-
-def test_open_store_refuses_an_empty_list_of_regions(folder):
-    with pytest.raises(
-        ValueError, match=r"at least one region is expected, got an empty list\.\n  file: .*\n  fix: name the regions"
-    ):
-        open_store(folder, [])
 
 
 @pytest.mark.parametrize("kind", ["cut", "flipped", "foreign"])
@@ -361,8 +238,149 @@ def test_build_sets_a_damaged_file_aside_and_embeds_its_region_anew(folder, tmp_
     np.testing.assert_array_equal(store.features(["ben"])[0, 0], store.features(["ben"])[0, 1])
 
 
-def test_open_store_refuses_files_of_two_encoders(folder, tmp_path):
-    other = build_quietly([make_region("B", FIRST)], CountingEncoder("cd" * 32), tmp_path).folder
-    (other / "B.safetensors").replace(folder / "B.safetensors")
-    with pytest.raises(ValueError, match=r"got 2 with different fingerprint: abababababab \(A\), cdcdcdcdcdcd \(B\)"):
-        open_store(folder)
+REGIONS = [make_region("A", many_people(20)), make_region("B", many_people(12, seed=1), "TTTT", start=50)]
+
+
+def test_build_shows_how_far_all_processes_are_together(tmp_path, monkeypatch):
+    bars = []
+
+    class Bar(tqdm):
+        def __init__(self, **settings):
+            super().__init__(**settings | {"disable": False, "file": io.StringIO()})
+            bars.append((settings["disable"], self))
+
+    monkeypatch.setattr(dna_store, "tqdm", Bar)
+    build_together(REGIONS, [BatchedEncoder(), BatchedEncoder()], tmp_path, progress=True)
+    wanted = sum(len({*region.sequences, region.reference}) for region in REGIONS)
+    assert {disable: bar.n for disable, bar in bars} == {False: wanted, True: wanted}
+
+
+class DyingEncoder(BatchedEncoder):
+    """Breaks down in the middle of the first of REGIONS."""
+
+    def embed(self, sequences, **settings):
+        if len(self.seen) >= 12:
+            raise MemoryError
+        return super().embed(sequences, **settings)
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_build_makes_the_same_bytes_whatever_the_number_of_processes(tmp_path, monkeypatch, processes):
+    monkeypatch.setattr(dna_embedding, "UNIT_SEQUENCES", 3)
+    alone, together = BatchedEncoder(), [BatchedEncoder() for _ in range(processes)]
+    one = build_quietly(REGIONS, alone, tmp_path / "one")
+    several = build_together(REGIONS, together, tmp_path / "several")
+    assert files_of(one.folder) == files_of(several[0].folder) and len(files_of(one.folder)) == 2
+    assert all(encoder.seen for encoder in together)
+    assert sorted(alone.seen) == sorted(sequence for encoder in together for sequence in encoder.seen)
+    loads = [sum(map(len, encoder.seen)) for encoder in together]
+    assert max(loads) - min(loads) <= 2 * BatchedEncoder.batch_tokens  # at most a batch a region
+    assert [summary._replace(seconds=0, folder=None) for summary in several] == [one._replace(seconds=0, folder=None)] * processes
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_build_goes_on_from_the_units_that_a_broken_launch_had_finished(tmp_path, monkeypatch, processes):
+    monkeypatch.setattr(dna_embedding, "UNIT_SEQUENCES", 3)
+    straight = build_quietly(REGIONS, BatchedEncoder(), tmp_path / "straight")
+    dying = [DyingEncoder(), DyingEncoder()]
+    with pytest.raises(MemoryError):
+        build_together(REGIONS, dying, tmp_path / "resumed")
+    finished = [sequence for encoder in dying for sequence in encoder.seen]
+    assert len(finished) >= 12
+    rest = [BatchedEncoder() for _ in range(processes)]
+    resumed = build_together(REGIONS, rest, tmp_path / "resumed")[0]
+    computed = [sequence for encoder in rest for sequence in encoder.seen]
+    assert len(computed) == resumed.sequences_embedded == straight.sequences_embedded - len(finished)
+    assert resumed.sequences_reused == straight.sequences_reused + len(finished)
+    assert files_of(resumed.folder) == files_of(straight.folder)
+
+
+def test_build_embeds_what_a_damaged_part_held_again_and_sets_it_aside(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(dna_embedding, "UNIT_SEQUENCES", 3)
+    straight = build_quietly(REGIONS, BatchedEncoder(), tmp_path / "straight")
+    dying = DyingEncoder()
+    with pytest.raises(MemoryError):
+        build_quietly(REGIONS, dying, tmp_path / "resumed")
+    folder = tmp_path / "resumed" / straight.folder.name
+    (part, other) = sorted((folder / "A.safetensors.parts").iterdir())[:2]
+    part.write_bytes(part.read_bytes()[:-1])
+    (folder / "A.safetensors.partial-4194304").write_bytes(b"torn")
+    other.with_name("3-0000.partial-4194304").write_bytes(b"torn")
+    encoder = BatchedEncoder()
+    with caplog.at_level(logging.WARNING):
+        summary = build_quietly(REGIONS, encoder, tmp_path / "resumed")
+    assert "a part is damaged" in caplog.text
+    damaged = f"A.safetensors.parts/{part.name}.damaged"
+    assert set(files_of(folder)) == {"A.safetensors", "B.safetensors", damaged}
+    held = int(part.name.partition("-")[0])
+    assert summary.sequences_embedded == len(encoder.seen) == straight.sequences_embedded - len(dying.seen) + held
+    assert files_of(folder)["A.safetensors"] == files_of(straight.folder)["A.safetensors"]
+
+
+def test_build_says_so_when_the_parts_of_another_process_are_not_seen(tmp_path, monkeypatch):
+    monkeypatch.setattr(dna_embedding, "write_part", lambda *_: None)
+    message = (
+        r"parts with \d+ sequences of region A are expected of 2 process\(es\), got none for \d+ of them\.\n  file: .*parts\n"
+    )
+    with pytest.raises(RuntimeError, match=message):
+        build_together(REGIONS, [BatchedEncoder(), BatchedEncoder()], tmp_path)
+
+
+def test_build_ends_everywhere_with_the_error_of_one_process(tmp_path):
+    class Broken(CountingEncoder):
+        def embed(self, sequences, **settings):
+            raise ValueError("no DNA")
+
+    with pytest.raises(ValueError, match="no DNA") as caught:
+        build_together(REGIONS, [CountingEncoder(), Broken()], tmp_path)
+    assert caught.value.__notes__ == ["  where: new sequences of region A"]
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from brainmt_align.folder_lock import hold_folder
+hold_folder(Path(sys.argv[1]), "A folder", "x")
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_build_refuses_to_fill_a_store_that_another_launch_fills_but_takes_from_it(tmp_path):
+    folder = build_quietly([make_region("A", FIRST)], CountingEncoder(), tmp_path).folder
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        encoder = CountingEncoder()
+        message = r"A DNA store that this launch alone fills was expected, got one in which another process works\.\n  file: .*\n"
+        with pytest.raises(RuntimeError, match=message + r"  fix: wait for that process or stop it, or set stores\.dna="):
+            build_quietly([make_region("A", FIRST), make_region("B", FIRST)], encoder, tmp_path)
+        assert encoder.seen == []
+        assert build_quietly([make_region("A", FIRST)], encoder, tmp_path).sequences_embedded == 0
+        other.kill()
+    assert build_quietly([make_region("B", FIRST)], encoder, tmp_path).sequences_embedded == 3
+    assert not (folder / ".lock").exists()
+
+
+def test_build_adds_to_files_that_were_written_before_there_were_windows(tmp_path):
+    folder = build_quietly([make_region("A", FIRST)], CountingEncoder(), tmp_path).folder
+    stored = read_region(folder / "A.safetensors")
+    stored.header.pop("overlap")
+    write_region(folder / "A.safetensors", stored)
+    assert "overlap" not in open_store(folder).header
+    assert (
+        build_quietly([make_region("A", FIRST | {"carl": ("GGG", "AAAA")})], CountingEncoder(), tmp_path).sequences_embedded == 1
+    )
+
+
+def test_build_costs_one_pass_a_distinct_sequence_and_strand_of_300_real_people(real_dir, tmp_path):
+    folder = real_dir / "genotypes_chr20_b37"
+    genes = read_regions(folder / "genes.b37.bed")[:6]
+    files = folder / "cohortA_300.phased.vcf.gz", folder / "chr20_1-2Mb.padded.fa.gz"
+    encoder = load_dna_encoder("caduceus", device="cpu")
+    for strands, ways in (("both", 2), ("forward", 1)):
+        before = encoder.counts["passes"]
+        summary = build_quietly(read_haplotypes(*files, genes, window=256), encoder, tmp_path, strands=strands)
+        store = open_store(summary.folder)
+        distinct = sum(map(len, store.tables))
+        assert encoder.counts["passes"] - before == ways * distinct == ways * summary.sequences_embedded
+        assert len(store.sample_ids) == 300 and len(store.regions) == 6 and distinct < 60

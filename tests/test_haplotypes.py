@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from brainmt_align.data.haplotypes import describe_counts, read_haplotypes
+from brainmt_align.data.haplotypes import describe_counts, list_regions, read_haplotypes
 from tests.haplotype_files import SAMPLES, Variant, read_one, sequence_of, write_files
 
 REFERENCE = "ACGTACGTAGGCCTTAACGATCGATTTACG"
@@ -106,6 +106,17 @@ def test_read_haplotypes_cuts_the_window_at_the_contigs_end(tmp_path):
     files = write_files(tmp_path, REFERENCE, [Variant(4, "A", ("T",), ("1|0", "0|0"))])
     (region,) = read_haplotypes(*files, [("1", 22, 30, "A")], window=16)
     assert (region.start, region.end, region.reference) == (18, 30, REFERENCE[18:])
+
+
+def test_list_regions_names_what_read_haplotypes_reads(tmp_path):
+    files = write_files(tmp_path, REFERENCE, [Variant(4, "A", ("T",), ("1|0", "0|0"))])
+    for regions, window in (([("1", 22, 30, "A"), ("1", 2, 8, "B", "-")], 16), ([("1", 0, 8, "A")], None)):
+        read = list(read_haplotypes(*files, regions, window=window))
+        assert [tuple(region) for region in list_regions(*files, regions, window=window)] == [
+            (each.contig, each.start, each.end, each.name, each.strand) for each in read
+        ]
+    with pytest.raises(ValueError, match="unphased must be one of"):
+        list_regions(*files, regions, unphased="guess")
 
 
 def test_read_haplotypes_exchanges_chr_and_logs_it(tmp_path, caplog):

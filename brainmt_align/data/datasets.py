@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from brainmt_align.data.bold_store import open_run
-from brainmt_align.data.dna_store import DNAStore
+from brainmt_align.data.stored_dna import DNAStore
 
 FEW_PEOPLE = 16  # features standardised over a batch of 2 are ±1 whatever they were; the noise shrinks slowly with more
 

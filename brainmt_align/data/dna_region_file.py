@@ -24,6 +24,8 @@ HASH_LETTERS = 32
 POLICIES = ("unphased", "missing")
 NO_EFFECT = "error"  # a policy under which genotypes that it would decide on do not come through
 SOURCE_FACTS = (*POLICIES, "region_window")
+SETTINGS = ("fingerprint", "pooling", "strands", "overlap")  # an encoder and how it is asked: what makes a store one store
+WITHOUT_WINDOWS = {"overlap": ""}  # what files say that were written before encoders read long sequences in windows
 
 
 class StoredRegion(NamedTuple):
@@ -62,7 +64,7 @@ def read_region(path: Path) -> StoredRegion:
             tensors = {name: file.get_tensor(name) for name in TENSORS}
         if metadata["format"] != FORMAT:
             raise ValueError(f"format {metadata['format']!r}")
-        if metadata.pop("content_sha256") != _content_hash(tensors, metadata):
+        if metadata.pop("content_sha256") != content_hash(tensors, metadata):
             raise ValueError("its contents do not fit their hash")
         if not (np.isfinite(tensors["embeddings"]).all() and np.isfinite(tensors["reference"]).all()):
             raise ValueError("its embeddings are not finite")
@@ -74,14 +76,14 @@ def read_region(path: Path) -> StoredRegion:
             f"  file: {path}\n  fix: build the store again; that sets this file aside and keeps the other regions."
         ) from error
     samples = json.loads(metadata.pop("samples"))
-    return StoredRegion(*(tensors[name] for name in TENSORS), samples, metadata)
+    return StoredRegion(*(tensors[name] for name in TENSORS), samples, WITHOUT_WINDOWS | metadata)
 
 
 def write_region(path: Path, stored: StoredRegion) -> None:
     """Replace one file of a store at once."""
     tensors = dict(zip(TENSORS, map(np.ascontiguousarray, stored[: len(TENSORS)]), strict=True))
     metadata = {**stored.header, "format": FORMAT, "samples": json.dumps(stored.samples)}
-    metadata["content_sha256"] = _content_hash(tensors, metadata)
+    metadata["content_sha256"] = content_hash(tensors, metadata)
     write_atomically(path, lambda partial: save_file(tensors, partial, metadata))
 
 
@@ -89,13 +91,13 @@ def check_settings(old: dict[str, str], new: dict[str, str], path: Path) -> None
     """A file is only added to with what its own encoder and settings make.
 
     Raises:
-        ValueError: another encoder, pooling or strands.
+        ValueError: another encoder, pooling, strands or overlap.
     """
-    different = [key for key in ("fingerprint", "pooling", "strands") if old[key] != new[key]]
+    different = [key for key in SETTINGS if old[key] != new[key]]
     if different:
         raise ValueError(
-            f"DNA store: a file of {', '.join(f'{key} {new[key]}' for key in different)} is expected, "
-            f"got {', '.join(f'{key} {old[key]}' for key in different)}.\n"
+            f"DNA store: a file of {', '.join(f'{key} {new[key] or None}' for key in different)} is expected, "
+            f"got {', '.join(f'{key} {old[key] or None}' for key in different)}.\n"
             f"  file: {path}\n  fix: move the file away, or set stores.dna to another folder."
         )
 
@@ -117,7 +119,7 @@ def join_policies(old: dict[str, str], new: dict[str, str], staying: int, path: 
             )
 
 
-def _content_hash(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> str:
+def content_hash(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> str:
     """SHA-256 over the metadata and over name, type, shape and bytes of every tensor."""
     digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
     for name, tensor in tensors.items():

@@ -116,6 +116,25 @@ def read_haplotypes(
     return each_region()
 
 
+def list_regions(
+    genotypes: str | Path,
+    reference: str | Path,
+    regions: str | Path | Sequence[tuple],
+    samples: Sequence[str] | None = None,
+    unphased: str = "error",
+    missing: str = "error",
+    window: int | None = None,
+) -> list[Region]:
+    """The regions that `read_haplotypes` with the same arguments reads, after windowing; no genotype is read.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_haplotypes` does at the call.
+    """
+    check_policies(unphased, missing)
+    with HaplotypeSources(genotypes, reference, regions, samples, window) as sources:
+        return sources.regions
+
+
 def describe_counts(counts: Mapping[str, int]) -> str | None:
     """One sentence on the ALT alleles that stand in no sequence, None where all do.
 

@@ -2,8 +2,10 @@
 
 import os
 import time
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numba
 import torch
@@ -56,6 +58,12 @@ def start_processes(
     require_processes(accelerator.num_processes)
     set_threads(threads, local_processes=int(os.environ.get("LOCAL_WORLD_SIZE", accelerator.num_processes)))
     return accelerator
+
+
+def share_of_work(accelerator: Accelerator) -> dict[str, Any]:
+    """What a function that shares work among processes wants to know: `process`, `num_processes` and how to `wait` for all."""
+    process, num_processes = accelerator.process_index, accelerator.num_processes
+    return {"process": process, "num_processes": num_processes, "wait": accelerator.wait_for_everyone}
 
 
 def end_processes(accelerator: Accelerator) -> None:
@@ -191,3 +199,17 @@ def sum_with_grad(values: Tensor) -> Tensor:
         values: any shape, the same on every process.
     """
     return _SumOverProcesses.apply(values) if is_distributed() else values
+
+
+def sum_counts(counts: Mapping[str, int]) -> dict[str, int]:
+    """Each count summed over processes.
+
+    Args:
+        counts: non-negative; the same keys in the same order on every process.
+    """
+    if not is_distributed():
+        return dict(counts)
+    device = torch.device("cuda") if dist.get_backend() == "nccl" else torch.device("cpu")
+    values = torch.tensor(list(counts.values()), dtype=torch.int64, device=device)
+    dist.all_reduce(values)
+    return dict(zip(counts, values.tolist(), strict=True))

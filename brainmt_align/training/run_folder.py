@@ -1,21 +1,26 @@
 """The place of a run: a path and a configuration flow in; a folder that this process alone works in flows out."""
 
-import fcntl
-import os
 import time
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from omegaconf import OmegaConf
 
 from brainmt_align.atomic import require_writable, write_atomically
+from brainmt_align.folder_lock import check_folder, hold_folder, move_held_folder, release_folder
 
 STATE = "last.state.pt"
-LOCK = ".lock"
 TRACKER_FOLDERS = {"wandb", "brainmt-align"}  # what Accelerate's trackers make in a run folder
-FREE_KEYS = ("threads", "train.workers", "tracker", "out", "stores.bold", "stores.dna")  # cannot change a result
-
-_locks: dict[Path, IO[bytes]] = {}  # of this process; the system lets go of them when it dies
+FREE_KEYS = (
+    "threads",
+    "train.workers",
+    "tracker",
+    "out",
+    "stores.bold",
+    "stores.dna",
+    "dna.audit_regions",
+)  # cannot change a result
+OWN = "A run folder of this run's own", "out"
 
 
 class RunFolder(NamedTuple):
@@ -57,9 +62,7 @@ def check_run_folder(path: Path, *inputs: str | Path | None) -> None:
             f"A new folder or that of an earlier run was expected, got {got}.\n  file: {path}\n  fix: set out= to another place."
         )
     require_writable(path, "out")
-    if (path / LOCK).exists() and place not in _locks:
-        with (path / LOCK).open("rb") as file:
-            _flock(file, fcntl.LOCK_SH, path)  # shared: all processes of one launch look at the same time
+    check_folder(path, *OWN)
 
 
 def open_run_folder(path: Path, config_yaml: str, product: str = "metrics.json", resumable: str = STATE) -> RunFolder:
@@ -79,7 +82,7 @@ def open_run_folder(path: Path, config_yaml: str, product: str = "metrics.json",
     """
     check_run_folder(path)
     path.mkdir(parents=True, exist_ok=True)
-    _hold(path)
+    hold_folder(path, *OWN)
     config_file, archived, changed = path / "config.yaml", None, []
     if (path / resumable).exists() and not (path / product).exists():
         changed = _changed_keys(config_file.read_text(), config_yaml)
@@ -92,11 +95,7 @@ def open_run_folder(path: Path, config_yaml: str, product: str = "metrics.json",
         files = [file for file in path.iterdir() if not file.name.startswith(".")]
         stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(max(file.stat().st_mtime for file in files)))
         archived = _free_name(path.with_name(f"{path.name}-{stamp}"))
-        path.rename(archived)
-        path.mkdir(exist_ok=True)
-        earlier = _locks.pop(path.resolve(), None)
-        _hold(path)  # the new folder is ours before the old one's lock goes
-        _release(earlier, archived)
+        move_held_folder(path, archived, *OWN)
     write_atomically(config_file, lambda partial: partial.write_text(config_yaml))
     note = f"An earlier run was in {path}; it is now {archived}" if archived else None
     if changed:
@@ -106,57 +105,7 @@ def open_run_folder(path: Path, config_yaml: str, product: str = "metrics.json",
 
 def close_run_folder(path: Path) -> None:
     """Let other processes work in a run folder again; nothing happens where this process does not hold it."""
-    _release(_locks.pop(path.resolve(), None), path)
-
-
-def _hold(path: Path) -> None:
-    """Lock a folder for this process; one that it holds already, say of a run stopped by hand, stays held."""
-    place = path.resolve()
-    if place in _locks:
-        if (path / LOCK).exists() and os.path.samestat(os.fstat(_locks[place].fileno()), (path / LOCK).stat()):
-            return
-        _locks.pop(place).close()  # of a folder that is no longer here
-    file = (path / LOCK).open("ab")
-    try:
-        _flock(file, fcntl.LOCK_EX, path)
-        if not (path / LOCK).exists() or not os.path.samestat(os.fstat(file.fileno()), (path / LOCK).stat()):
-            _refuse(path)  # somebody moved or finished that run while this process looked
-    except BaseException:
-        file.close()
-        raise
-    _locks[place] = file
-
-
-def _release(file: IO[bytes] | None, folder: Path) -> None:
-    if file is not None:
-        (folder / LOCK).unlink(missing_ok=True)
-        file.close()
-
-
-def _forget_locks() -> None:
-    """A forked child, such as a loader's worker, must not keep a lock alive after its parent."""
-    for file in _locks.values():
-        file.close()
-    _locks.clear()
-
-
-os.register_at_fork(after_in_child=_forget_locks)
-
-
-def _flock(file: IO[bytes], kind: int, path: Path) -> None:
-    try:
-        fcntl.flock(file, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        _refuse(path)
-    except OSError:
-        pass  # a file system without locks
-
-
-def _refuse(path: Path) -> None:
-    raise RuntimeError(
-        f"A run folder of this run's own was expected, got one in which another process works.\n  file: {path}\n"
-        "  fix: wait for that run or stop it, or set out= to another place."
-    )
+    release_folder(path)
 
 
 def _changed_keys(earlier: str, today: str) -> list[str]:
