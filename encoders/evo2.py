@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from encoders.dna import DNAEncoder
 from encoders.dna_identity import fingerprint, resolve_device_and_dtype
 from encoders.evo2_checkpoint import fetch, find_source
 from encoders.evo2_config import Evo2Config
-from encoders.evo2_fp8 import FP8Linear
+from encoders.evo2_fp8 import FP8Linear, TransformerEngineLinear, engine_refusal
 from encoders.evo2_network import Evo2, RotaryEmbedding, depth
 from encoders.evo2_weights import cast, fill, open_checkpoint, told_by_shapes
 
@@ -49,7 +49,8 @@ RANDOM_CONFIG = Evo2Config(
 )
 """The small network that stands in where no checkpoint is given."""
 
-FP8 = ("off", "emulated")
+FP8 = {"off": None, "emulated": FP8Linear, "transformer_engine": TransformerEngineLinear}
+"""How projections that were trained in FP8 run."""
 
 
 class Evo2Encoder(DNAEncoder):
@@ -71,13 +72,13 @@ class Evo2Encoder(DNAEncoder):
         default = CPU_BATCH_TOKENS if device.type == "cpu" else GPU_BATCH_TOKENS
         settings = {"name": "evo2", "forward": FORWARD_REVISION, "fp8": fp8, **asdict(config)}
         name = config.published_name or f"Evo 2 of width {config.hidden_size} and {config.num_layers} blocks"
-        emulated = ", FP8 emulated" if fp8 == "emulated" else ""
+        projections = "" if fp8 == "off" else f", FP8 {fp8.replace('_', ' ')}"
         super().__init__(
             model=model,
             width=config.hidden_size,
             max_bases=config.max_seqlen,
             fingerprint=fingerprint(settings, model.layer, model),
-            description=f"{name}, {weights}, {model.layer}, {str(dtype).removeprefix('torch.')}{emulated}",
+            description=f"{name}, {weights}, {model.layer}, {str(dtype).removeprefix('torch.')}{projections}",
             device=device,
             batch_tokens=default,
         )
@@ -100,14 +101,16 @@ class Evo2Encoder(DNAEncoder):
 
         Args:
             model: the published name of a local file that has neither this name nor a config.json beside it.
-            fp8: "off" or "emulated". Models of 7 billion parameters run without FP8 (None is "off"). evo2_1b_base was trained in
-                FP8 and falls from 80 % of bases right to a third without it, so that it must be chosen: "emulated" rounds the
-                projections to e4m3 in software, reported to give 74.5 to 78.7 %; "off" knowingly does not.
+            fp8: "off", "emulated" or "transformer_engine". Models of 7 billion parameters run without FP8 (None is "off").
+                evo2_1b_base was trained in FP8 and falls from 80 % of bases right to a third without it, so that it must be
+                chosen: "emulated" rounds the projections to e4m3 in software, reported to give 74.5 to 78.7 %;
+                "transformer_engine" has them multiplied in FP8 where it is installed and the GPU has FP8; "off" knowingly does
+                neither. The 20b and 40b models need "transformer_engine", which is what None is for them.
             chunk_bases: longer sequences run in chunks of so many bases, with equal results but for rounding; None: 8,192 on a
                 CPU, 32,768 on a GPU.
 
         Raises:
-            ValueError: an unknown layer or option; a model that needs hardware for FP8; a checkpoint that does not fit its model.
+            ValueError: an unknown layer or option; a model that needs FP8, where there is none; a checkpoint of another model.
             FileNotFoundError: no such checkpoint.
         """
         if fp8 not in (None, *FP8):
@@ -121,17 +124,17 @@ class Evo2Encoder(DNAEncoder):
             return cls(network, f"random weights (seed {seed})", device, chunk_bases=chunk_bases)
         files, config = find_source(checkpoint, model)
         if config is not None:
-            fp8 = _checked_fp8(config, fp8)  # before anything is fetched
+            fp8 = _checked_fp8(config, fp8, device)  # before anything is fetched
             depth(config, config.default_layer if layer is None else layer)
         opened = open_checkpoint(files or fetch(config.published_name))
         if config is None:
             config = told_by_shapes(opened)
-            fp8 = _checked_fp8(config, fp8)
+            fp8 = _checked_fp8(config, fp8, device)
         with torch.device("meta"):
             network = Evo2(config, config.default_layer if layer is None else layer)
         fill(network, opened, device, dtype)
-        if fp8 == "emulated":
-            _emulate_fp8(network, opened.scales)
+        if FP8[fp8] is not None:
+            _project_in_fp8(network, opened.scales, FP8[fp8])
         return cls(network, f"weights {opened.origin}", device, fp8, chunk_bases)
 
     def _tokens(self, sequences: list[str]) -> Tensor:
@@ -141,22 +144,26 @@ class Evo2Encoder(DNAEncoder):
         return self.model(ids_BL, edges=range(self.chunk_bases, length, self.chunk_bases))
 
 
-def _checked_fp8(config: Evo2Config, fp8: str | None) -> str:
-    """The precision of the projections, decided.
+def _checked_fp8(config: Evo2Config, fp8: str | None, device: torch.device) -> str:
+    """How the projections run, decided.
 
     Raises:
-        ValueError: a model that was trained in FP8, without a choice or without a way.
+        ValueError: a model that was trained in FP8, without a choice or without a way; Transformer Engine where it cannot run.
     """
+    name, why = config.published_name or "This Evo 2", engine_refusal(device)
+    if config.use_fp8_input_projections and config.hidden_size >= 8192:
+        if fp8 in (None, "transformer_engine") and why is None:
+            return "transformer_engine"
+        raise ValueError(
+            f"{name} was trained with projections in FP8 and is not accurate without FP8 hardware and Transformer Engine;"
+            f" emulation was reported to leave a model of this size at chance. Here {why or f'fp8={fp8!r} was asked for'}.\n"
+            "  fix: install transformer-engine on a GPU with FP8 and leave fp8 out; or use evo2_7b, or weights of this size that"
+            " were finetuned for bfloat16, with a config.json beside them that says use_fp8_input_projections: false."
+        )
+    if fp8 == "transformer_engine" and why is not None:
+        raise ValueError(f'fp8={fp8!r} needs Transformer Engine on a GPU with FP8; {why}.\n  fix: choose fp8="emulated".')
     if not config.use_fp8_input_projections or (config.hidden_size, config.num_layers) == (4096, 32):
         return fp8 or "off"
-    name = config.published_name or "This Evo 2"
-    if config.hidden_size >= 8192:
-        raise ValueError(
-            f"{name} was trained with projections in FP8 and is not accurate without FP8 hardware and Transformer Engine, which"
-            " this encoder does not drive; emulation was reported to leave a model of this size at chance.\n"
-            "  fix: use evo2_7b, or weights of this size that were finetuned for bfloat16, with a config.json beside them that"
-            " says use_fp8_input_projections: false."
-        )
     if fp8 is None:
         raise ValueError(
             f"{name} was trained with projections in FP8: without it, a third of the bases are predicted right instead of 80 %.\n"
@@ -166,15 +173,15 @@ def _checked_fp8(config: Evo2Config, fp8: str | None) -> str:
 
 
 def _check_random(model: str | None, fp8: str | None) -> None:
-    if model is not None or fp8 == "emulated":
+    if model is not None or fp8 not in (None, "off"):
         given = f"model={model!r}" if model is not None else f"fp8={fp8!r}"
         raise ValueError(f"{given} belongs to a checkpoint; got none.\n  fix: name the checkpoint, or leave this out.")
 
 
-def _emulate_fp8(network: Evo2, scales: Callable[[str], Tensor]) -> None:
+def _project_in_fp8(network: Evo2, scales: Callable[[str], Tensor], kind: type[nn.Linear]) -> None:
     for i, block in enumerate(network.blocks):
         if not block.attends:
-            block.projections = FP8Linear(block.projections, scales(f"blocks.{i}.projections"))
+            block.projections = kind(block.projections, scales(f"blocks.{i}.projections"))
 
 
 @torch.no_grad()

@@ -164,11 +164,33 @@ def test_options_of_a_checkpoint_are_refused_without_one():
 
 
 @pytest.mark.parametrize("name", ["evo2_20b", "evo2_40b", "arcinstitute/evo2_40b_base"])
-@pytest.mark.parametrize("fp8", [None, "off", "emulated"])
+@pytest.mark.parametrize("fp8", [None, "off", "emulated", "transformer_engine"])
 def test_models_that_need_hardware_for_fp8_are_refused_with_the_reason(monkeypatch, name, fp8):
     monkeypatch.setattr(room, "fetch", lambda name: pytest.fail("fetched"))
     with pytest.raises(ValueError, match=r"without FP8 hardware and Transformer Engine(.*\n)*.*finetuned for bfloat16"):
         Evo2Encoder.load(name, device="cpu", fp8=fp8)
+
+
+def test_models_that_need_hardware_for_fp8_run_by_transformer_engine_where_it_is(monkeypatch):
+    def fetch(name):
+        raise FileNotFoundError(f"{name} is offline")
+
+    monkeypatch.setattr(room, "engine_refusal", lambda device: None)
+    monkeypatch.setattr(room, "fetch", fetch)
+    with pytest.raises(ValueError, match=r"FP8 hardware and Transformer Engine(.*\n)*.*fp8='off' was asked for"):
+        Evo2Encoder.load("evo2_20b", device="cpu", fp8="off")
+    with pytest.raises(FileNotFoundError, match="evo2_20b is offline"):
+        Evo2Encoder.load("evo2_20b", device="cpu")
+
+
+def test_transformer_engine_runs_the_projections_of_hyena_blocks_alone(monkeypatch, fp8_folder):
+    with pytest.raises(ValueError, match=r"needs Transformer Engine on a GPU with FP8; it is not installed\.\n  fix: choose"):
+        Evo2Encoder.load(fp8_folder, device="cpu", fp8="transformer_engine")
+    monkeypatch.setattr(room, "engine_refusal", lambda device: None)
+    monkeypatch.setitem(room.FP8, "transformer_engine", FP8Linear)  # in the place of the engine, which is not here
+    by_engine, emulated = (Evo2Encoder.load(fp8_folder, device="cpu", fp8=fp8) for fp8 in ("transformer_engine", "emulated"))
+    assert by_engine.embed(["ACGT" * 8]).equal(emulated.embed(["ACGT" * 8]))
+    assert "FP8 transformer engine" in by_engine.description and by_engine.fingerprint != emulated.fingerprint
 
 
 def test_1b_base_must_be_loaded_by_choice(monkeypatch):
@@ -177,7 +199,7 @@ def test_1b_base_must_be_loaded_by_choice(monkeypatch):
         ValueError, match=r'evo2_1b_base was trained with projections in FP8(.*\n)*.*fp8="emulated".*or fp8="off"'
     ):
         Evo2Encoder.load("evo2_1b_base", device="cpu")
-    with pytest.raises(ValueError, match="fp8 must be one of off, emulated; got 'on'"):
+    with pytest.raises(ValueError, match="fp8 must be one of off, emulated, transformer_engine; got 'on'"):
         Evo2Encoder.load("evo2_1b_base", device="cpu", fp8="on")
 
 
