@@ -31,11 +31,11 @@ _ID_OF_BYTE = np.array([VOCABULARY.get(chr(byte), UNK) for byte in range(128)])
 MAX_BASES = 131_072
 """The longest sequences that the published models were trained on."""
 
-CPU_BATCH_TOKENS = 8_192
-GPU_BATCH_TOKENS = 262_144
+CPU_BYTES, GPU_BYTES = 2**23, 2**28
+"""Of in_proj's output for the rows, sequences × strands, that a mixer takes at once, unless one is longer; on a processor also
+for the sequences of a batch: more would leave its caches, and cost a third of the speed."""
 
-ROW_TOKENS = 65_536
-"""Tokens of the rows, sequences × strands, that a mixer takes at once."""
+GPU_BATCH_TOKENS = 262_144
 
 FORWARD_REVISION = 2
 """Part of the fingerprint. Raise it with every change of code, here or in the rooms below, after which the same weights give
@@ -112,8 +112,9 @@ class BiMamba(nn.Module):
             self.mamba_rev.in_proj, self.mamba_rev.out_proj = self.mamba_fwd.in_proj, self.mamba_fwd.out_proj
 
     def forward(self, hidden_BLD: Tensor) -> Tensor:
-        rows = hidden_BLD.split(max(1, ROW_TOKENS // max(1, hidden_BLD.shape[1])))
-        outputs = [self._mix(group) for group in rows]
+        row_bytes = 4 * hidden_BLD.shape[1] * self.mamba_fwd.in_proj.out_features
+        at_once = (CPU_BYTES if hidden_BLD.device.type == "cpu" else GPU_BYTES) // max(1, row_bytes)
+        outputs = [self._mix(rows) for rows in hidden_BLD.split(max(1, at_once))]
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
     def _mix(self, hidden_BLD: Tensor) -> Tensor:
@@ -226,7 +227,7 @@ class CaduceusEncoder(DNAEncoder):
             fingerprint=fingerprint({"name": "caduceus", "forward": FORWARD_REVISION, **asdict(config)}, layer, model),
             description=f"Caduceus-{kind}, d_model {config.d_model}, {config.n_layer} layers, {weights}, {depth}, {dtype}",
             device=device,
-            batch_tokens=CPU_BATCH_TOKENS if device.type == "cpu" else GPU_BATCH_TOKENS,
+            batch_tokens=_cpu_batch_tokens(config) if device.type == "cpu" else GPU_BATCH_TOKENS,
         )
         self.strand_symmetric = config.rcps
         self.layer = config.n_layer if layer is None else layer
@@ -266,6 +267,11 @@ class CaduceusEncoder(DNAEncoder):
             return state_BLD
         forward, reverse = state_BLD.chunk(2)
         return (forward + reverse.flip(1)) / 2
+
+
+def _cpu_batch_tokens(config: CaduceusConfig) -> int:
+    channels = 2 * config.expand * config.d_model * (2 if config.rcps else 1)  # x and z of all strands
+    return max(1, CPU_BYTES // (4 * channels))
 
 
 def load_published(path: Path) -> Caduceus:

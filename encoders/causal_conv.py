@@ -34,10 +34,12 @@ def causal_conv_silu(x_BLD: Tensor, conv: nn.Conv1d, reverse: bool = False) -> T
     taps = weight.shape[1]
     if x_BLD.device.type == "cuda" and fits_package(x_BLD, taps) and (package := published_kernels()) is not None:
         return through_package(package, x_BLD, weight, conv.bias, reverse)
-    padded = F.pad(x_BLD, (0, 0, 0, taps - 1) if reverse else (0, 0, taps - 1, 0))
+    zeros = x_BLD.new_zeros(x_BLD.shape[0], taps - 1, x_BLD.shape[2])
+    padded = torch.cat([x_BLD, zeros] if reverse else [zeros, x_BLD], dim=1)  # F.pad would fill all of it first
     weight = weight.flip(-1) if reverse else weight
     flat = padded.transpose(1, 2).unsqueeze(2)  # a flat image: two-dimensional convolutions keep channels innermost
-    return F.silu(F.conv2d(flat, weight[:, None, None], conv.bias, groups=conv.groups)).squeeze(2).transpose(1, 2)
+    y = F.conv2d(flat, weight[:, None, None], conv.bias, groups=conv.groups)
+    return F.silu(y, inplace=not y.requires_grad).squeeze(2).transpose(1, 2)
 
 
 def fits_package(x_BLD: Tensor, taps: int) -> bool:

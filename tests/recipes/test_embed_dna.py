@@ -22,7 +22,7 @@ SETTINGS = """
 import os, signal, sys
 from brainmt_align.data import dna_embedding
 from encoders import caduceus
-caduceus.CPU_BATCH_TOKENS, dna_embedding.UNIT_SEQUENCES = 960, 4  # batches of four or six, a unit each
+caduceus.CPU_BYTES, dna_embedding.UNIT_SEQUENCES = 960 * 512, 4  # batches of four or six, a unit each
 from recipes import embed_dna
 """
 KILLED = """
