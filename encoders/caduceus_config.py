@@ -1,10 +1,11 @@
 """What a published Caduceus says of itself: its config.json flows in, the sizes and switches of the network flow out, checked."""
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
+
+from encoders.published_config import read_settings
 
 TOKENS = ("[CLS]", "[SEP]", "[BOS]", "[MASK]", "[PAD]", "[RESERVED]", "[UNK]", *"ACGTN")
 SSM_SHAPE = ("d_state", "d_conv", "expand", "dt_rank")
@@ -43,17 +44,8 @@ class CaduceusConfig:
         Raises:
             ValueError: not JSON; settings that are missing, of the wrong kind, or that no published model has (all listed).
         """
-        try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
-            faults = _config_faults(raw) if isinstance(raw, dict) else [f"it is no JSON object ({raw!r:.80})"]
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            faults = [f"it is no JSON object ({error})"]
-        if faults:
-            listed = "\n  ".join(faults)
-            raise ValueError(
-                f"A Caduceus config.json must describe a published kind of network; got:\n  {listed}\n"
-                f"  file: {path}\n  fix: use the config.json that belongs to the weights."
-            )
+        expected = "A Caduceus config.json must describe a published kind of network"
+        raw = read_settings(path, _config_faults, expected, "use the config.json that belongs to the weights")
         given = {**raw, **(raw.get("ssm_cfg") or {})}
         own = {name: given[name] for name in cls.__dataclass_fields__ if given.get(name) not in (None, "auto")}
         multiple = raw.get("pad_vocab_size_multiple", 8)

@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
+from encoders.published_config import read_settings
+
 HCS, HCM, HCL, ATTENTION = "hcs", "hcm", "hcl", "attn"
 STRIPE = (HCS, HCM, HCL)
 """Short explicit, medium explicit, long implicit filters: the order in which the Hyena blocks take turns."""
@@ -90,19 +92,11 @@ class Evo2Config:
         Raises:
             ValueError: not JSON; settings that are missing, of the wrong kind, or that no Evo 2 has (all listed).
         """
-        try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
-            faults = [] if isinstance(raw, dict) else [f"it is no JSON object ({raw!r:.80})"]
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raw, faults = {}, [f"it is no JSON object ({error})"]
-        if not faults and not any(key in raw for key in (*_COUNTS, *_POSITIVE, *_BLOCKS)):
+        expected = "An Evo 2 config.json must hold the settings of the published yml"
+        fix = "use the settings that belong to the weights, or remove the file and pass model=NAME"
+        raw = read_settings(path, lambda raw: _config_faults(raw) if _configures(raw) else [], expected, fix)
+        if not _configures(raw):
             return None
-        if faults := faults or _config_faults(raw):
-            listed = "\n  ".join(faults)
-            raise ValueError(
-                f"An Evo 2 config.json must hold the settings of the published yml; got:\n  {listed}\n"
-                f"  file: {path}\n  fix: use the settings that belong to the weights, or remove the file and pass model=NAME."
-            )
         own = {name: raw[name] for name in (*_COUNTS, *_POSITIVE)}
         return cls(
             **own,
@@ -118,6 +112,10 @@ class Evo2Config:
         settings.update({key: list(self.blocks(key.removesuffix("_layer_idxs"))) for key in _BLOCKS})
         settings[_SCALED] = self.rotary_emb_scaling_factor != 1
         return json.dumps({**settings, **_FIXED}, indent=1) + "\n"
+
+
+def _configures(raw: dict) -> bool:
+    return any(key in raw for key in (*_COUNTS, *_POSITIVE, *_BLOCKS))
 
 
 def _config_faults(raw: dict) -> list[str]:

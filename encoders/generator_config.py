@@ -1,12 +1,12 @@
 """What a published GENERator says of itself: its config.json flows in, the sizes of a stock Llama flow out, checked."""
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from encoders.generator_tokenizer import VOCABULARY, K
+from encoders.published_config import read_settings
 
 ARCHITECTURES = ("GENERatorForCausalLM", "LlamaForCausalLM")
 
@@ -52,17 +52,8 @@ class GeneratorConfig:
         Raises:
             ValueError: not JSON; settings that are missing, of the wrong kind, or that no published model has (all listed).
         """
-        try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
-            faults = _config_faults(raw) if isinstance(raw, dict) else [f"it is no JSON object ({raw!r:.80})"]
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            faults = [f"it is no JSON object ({error})"]
-        if faults:
-            listed = "\n  ".join(faults)
-            raise ValueError(
-                f"A GENERator config.json must describe the published kind of Llama; got:\n  {listed}\n"
-                f"  file: {path}\n  fix: use the config.json that belongs to the weights."
-            )
+        expected = "A GENERator config.json must describe the published kind of Llama"
+        raw = read_settings(path, _config_faults, expected, "use the config.json that belongs to the weights")
         return cls(**{name: raw[name] for name in (*_COUNTS, "rms_norm_eps")}, rope_theta=float(_thetas(raw)[0]))
 
 
