@@ -7,35 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from encoders.dna import VARIANT_RADIUS, DNAEncoder
+from encoders.dna import VARIANT_RADIUS
 from encoders.dna_sequences import reverse_complement
-
-LETTERS = "ACGTN"
-
-
-class ToyEncoder(DNAEncoder):
-    """Token t of a sequence is (its letter's number, t): mean vectors and mirrored positions are known by arithmetic."""
-
-    def __init__(self, batch_tokens: int = 1000) -> None:
-        super().__init__(
-            model=nn.Module(),
-            width=2,
-            max_bases=100,
-            fingerprint="toy",
-            description="toy",
-            device=torch.device("cpu"),
-            batch_tokens=batch_tokens,
-        )
-        self.ran: list[list[str]] = []
-
-    def _tokens(self, sequences):
-        self.ran.append(list(sequences))
-        letters = torch.tensor([[LETTERS.index(letter) for letter in sequence] for sequence in sequences])
-        return torch.stack([letters, torch.arange(letters.shape[1]).expand_as(letters)], dim=-1).bfloat16()
-
-
-class SymmetricToyEncoder(ToyEncoder):
-    strand_symmetric = True
+from tests.toy_encoders import LETTERS, SymmetricToyEncoder, ToyEncoder
 
 
 def mean_letter(sequence):
@@ -74,22 +48,6 @@ def test_embed_runs_a_sequence_alone_when_it_exceeds_the_budget():
 def test_embed_of_no_sequence_is_an_empty_matrix():
     assert ToyEncoder().embed([]).shape == (0, 2)
     assert ToyEncoder().embed([], pooling="variant", positions=[]).shape == (0, 2)
-
-
-def test_embed_variant_averages_the_window_around_a_position():
-    sequence = "A" * 60
-    vector = ToyEncoder().embed([sequence], pooling="variant", strands="forward", positions=[[30]])[0]
-    assert vector[1] == 30
-    left = ToyEncoder().embed([sequence], pooling="variant", strands="forward", positions=[[0]])[0]
-    assert left[1] == VARIANT_RADIUS / 2
-    right = ToyEncoder().embed([sequence], pooling="variant", strands="forward", positions=[[59]])[0]
-    assert right[1] == 59 - VARIANT_RADIUS / 2
-
-
-def test_embed_variant_counts_a_token_once_when_windows_overlap():
-    near = set(range(20 - VARIANT_RADIUS, 23 + VARIANT_RADIUS + 1)) | set(range(50 - VARIANT_RADIUS, 50 + VARIANT_RADIUS + 1))
-    vector = ToyEncoder().embed(["A" * 60], pooling="variant", strands="forward", positions=[[50, 20, 23, 20]])[0]
-    torch.testing.assert_close(vector[1], torch.tensor(sum(near) / len(near)))
 
 
 def test_embed_variant_mirrors_positions_on_the_reverse_strand():
@@ -260,46 +218,6 @@ def test_embed_last_takes_the_first_token_for_the_other_strand_when_the_network_
     assert {sequence for batch in encoder.ran for sequence in batch} == {"CCGTA"}
 
 
-def test_embed_reads_long_sequences_in_windows_weighted_by_their_tokens():
-    encoder = ToyEncoder()
-    sequence = "A" * 150 + "C" * 20  # windows at 0, 60 and, flush with the end, 70
-    vector = encoder.embed([sequence], strands="forward", overlap=40)[0]
-    assert [len(text) for batch in encoder.ran for text in batch] == [100, 100, 100]
-    torch.testing.assert_close(vector, torch.tensor([(0 + 10 / 100 + 20 / 100) / 3, 49.5]))
-    near_the_end = encoder.embed([sequence], "variant", "forward", [[169]], radius=9, overlap=40)[0]
-    assert near_the_end.tolist() == [1, (90 + 99) / 2]
-    assert encoder.embed([sequence], pooling="last", strands="forward", overlap=40)[0].tolist() == [1, 99]
-
-
-def test_embed_weights_windows_by_the_tokens_pooled_in_each():
-    near = ToyEncoder().embed(["A" * 150], "variant", "forward", [[99]], radius=3, overlap=20)[0]
-    first, second = range(96, 100), range(99 - 3 - 50, 99 + 4 - 50)  # windows at 0 and 50
-    torch.testing.assert_close(near[1], torch.tensor((sum(first) + sum(second)) / (len(first) + len(second))))
-
-
-def test_embed_gives_short_sequences_the_same_vector_with_and_without_windows():
-    sequences = ["ACGTT" * 20, "ACC"]
-    assert ToyEncoder().embed(sequences, overlap=10).equal(ToyEncoder().embed(sequences))
-
-
-@pytest.mark.parametrize("pooling", ["mean", "last", "variant"])
-@pytest.mark.parametrize("kind", [ToyEncoder, SymmetricToyEncoder])
-def test_embed_of_both_strands_does_not_know_which_was_given_when_windows_are_needed(kind, pooling):
-    torch.manual_seed(0)
-    sequence = "".join("ACGT"[i] for i in torch.randint(4, (257,)))
-    sites = [3, 120, 200] if pooling == "variant" else None
-    there = [256 - site for site in sites] if sites else None
-    given = kind().embed([sequence], pooling, positions=sites and [sites], overlap=30)
-    turned = kind().embed([reverse_complement(sequence)], pooling, positions=there and [there], overlap=30)
-    torch.testing.assert_close(given, turned, atol=1e-6, rtol=0)
-
-
-@pytest.mark.parametrize("settings", [{"overlap": -1}, {"overlap": 100}, {"overlap": 2.5}, {"radius": -1}, {"radius": True}])
-def test_embed_refuses_windows_and_radii_that_are_no_bases(settings):
-    with pytest.raises(ValueError, match=r"must be a whole number of bases, at least 0.*; got .*\n  fix:"):
-        ToyEncoder().embed(["ACGT"], **settings)
-
-
 def test_embed_shows_a_progress_bar_when_asked_to(capsys):
     ToyEncoder().embed(["ACGT", "AC"], progress=True)
     assert "8.00/8.00" in capsys.readouterr().err
@@ -314,137 +232,6 @@ def test_batches_hold_every_distinct_sequence_and_some_of_them_make_up_the_same_
     assert batches == [["AC", "CC", "AG", "CG"], ["AT"], ["ACGT", "TTTT"], ["GGGG"]]
     for dealt in (batches[::2], batches[1::2]):
         assert encoder.batches([sequence for batch in dealt for sequence in batch]) == dealt
-
-
-class KmerEncoder(DNAEncoder):
-    """Three bases a token, whose state is the number of the text's first token and its count of A; N masks a token."""
-
-    bases_per_token = 3
-    masks_n = True
-
-    def __init__(self, frames=(0,)) -> None:
-        facts = {"width": 2, "max_bases": 32, "fingerprint": "kmers", "description": "kmers", "batch_tokens": 100}
-        super().__init__(model=nn.Module(), device=torch.device("cpu"), **facts)
-        self.offsets = frames
-        self.ran: list[str] = []
-
-    def _frames(self, length):
-        return self.offsets
-
-    def _tokens(self, sequences):
-        self.ran += sequences
-        kmers = [[text[t : t + 3] for t in range(0, len(text), 3)] for text in sequences]
-        return torch.tensor([[[t, kmer.count("A")] for t, kmer in enumerate(row)] for row in kmers], dtype=torch.float32)
-
-
-def test_embed_cuts_a_strand_to_whole_tokens_of_each_frame():
-    encoder = KmerEncoder(frames=(0, 1, 2))
-    vector = encoder.embed(["AAACCCAG"], strands="forward")[0]
-    assert encoder.ran == ["AAACCC", "AACCCA", "ACCCAG"]
-    torch.testing.assert_close(vector, torch.tensor([0.5, (3 / 2 + 3 / 2 + 2 / 2) / 3]))
-
-
-def test_embed_tokenises_the_reverse_complement_anew():
-    encoder = KmerEncoder()
-    encoder.embed(["AAACCCAG"])
-    assert sorted(encoder.ran) == ["AAACCC", "CTGGGT"]
-
-
-def test_embed_leaves_tokens_with_an_n_out_of_the_pooling_and_counts_them():
-    encoder = KmerEncoder()
-    vector = encoder.embed(["AAAACNAAC"], strands="forward")[0]
-    assert vector.tolist() == [1, 2.5]
-    assert encoder.counts["masked_tokens"] == 1
-    assert encoder.embed(["AAAACNCCN"], pooling="last", strands="forward")[0].tolist() == [0, 3]
-    assert encoder.hidden_states("AAAACN").tolist() == [[0, 3], [1, 1]]
-
-
-def test_embed_refuses_sequences_without_a_token_to_pool():
-    with pytest.raises(ValueError, match=r"needs a token without N .*; 1 of 2 have none: 1\.\n  fix:"):
-        KmerEncoder().embed(["AAACCC", "ANACNC"])
-    with pytest.raises(ValueError, match=r"sequence 0 has 2 bases; a token needs 3"):
-        KmerEncoder().embed(["AC"])
-
-
-def test_embed_leaves_a_frame_out_when_none_of_its_tokens_can_be_pooled():
-    assert KmerEncoder(frames=(0, 1)).embed(["ANAACC"], strands="forward")[0].tolist() == [1, 1]  # ANA ACC; NAA is masked
-
-
-@pytest.mark.parametrize(
-    ("site", "radius", "tokens"), [(4, 0, [1]), (4, 1, [1]), (4, 2, [0, 1, 2]), (11, 3, [2, 3]), (0, 3, [0, 1])]
-)
-def test_embed_variant_takes_every_token_with_a_base_within_the_radius(site, radius, tokens):
-    vector = KmerEncoder().embed(["C" * 12], "variant", "forward", [[site]], radius=radius)[0]
-    torch.testing.assert_close(vector[0], torch.tensor(sum(tokens) / len(tokens)))
-
-
-def test_embed_keeps_the_frame_in_every_window():
-    torch.manual_seed(0)
-    sequence = "".join("ACGT"[i] for i in torch.randint(4, (80,)))
-    encoder = KmerEncoder(frames=(1,))
-    encoder.embed([sequence], strands="forward", overlap=7)
-    assert [(sequence.index(text), len(text)) for text in encoder.ran] == [(1, 30), (22, 30), (43, 30), (49, 30)]
-
-
-class Linear(ToyEncoder):
-    """A toy with a projection that can be adapted."""
-
-    lora_targets = ("projection",)
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.model = nn.ModuleDict({"projection": nn.Linear(2, 2), "other": nn.Linear(2, 2)}).requires_grad_(False)
-
-    def _tokens(self, sequences):
-        weight = next(self.model.parameters())
-        return self.model["other"](self.model["projection"](super()._tokens(sequences).to(weight.dtype)))
-
-
-def test_adapt_lets_gradients_flow_to_the_adapters_alone():
-    encoder = Linear()
-    before, fingerprint_before = encoder.embed(["ACGT"]), encoder.fingerprint
-    frozen = {name: weight.clone() for name, weight in encoder.model.named_parameters()}
-    adapters = encoder.adapt(rank=2)
-    started = encoder.embed(["ACGT"])
-    torch.testing.assert_close(started.detach(), before)
-    optimiser = torch.optim.SGD(adapters, 0.1)
-    for _ in range(2):
-        optimiser.zero_grad()
-        encoder.embed(["ACGT", "TT"]).square().sum().backward()
-        optimiser.step()
-    assert all(weight.grad is not None for weight in adapters) and len(adapters) == 2
-    after = dict(encoder.model.named_parameters())
-    for name, weight in frozen.items():
-        kept = after[name.replace("projection.", "projection.base_layer.")]
-        assert kept.equal(weight) and kept.grad is None and not kept.requires_grad
-    assert not encoder.embed(["ACGT"]).detach().equal(before)
-    assert encoder.fingerprint != fingerprint_before
-    with torch.no_grad():
-        assert not encoder.embed(["ACGT"]).requires_grad
-
-
-def test_adapt_refuses_an_encoder_that_has_adapters():
-    encoder = Linear()
-    encoder.adapt()
-    with pytest.raises(ValueError, match="without adapters; this one has them"):
-        encoder.adapt()
-
-
-def test_in_precision_runs_the_network_in_another_precision_and_gives_the_weights_back():
-    class Kept(Linear):
-        float32_weights = ("other.weight", "other.bias")
-
-    encoder = Kept()
-    own = {name: weight.clone() for name, weight in encoder.model.named_parameters()}
-    assert encoder.dtype is torch.float32
-    with pytest.raises(RuntimeError), encoder.in_precision("bfloat16"):  # the toy feeds bfloat16 to a float32 layer
-        assert encoder.dtype is torch.bfloat16
-        assert encoder.model["other"].weight.dtype is torch.float32
-        encoder.embed(["ACGT"])
-    assert all(weight.equal(own[name]) and weight.dtype is torch.float32 for name, weight in encoder.model.named_parameters())
-    with pytest.raises(ValueError, match="must be one of float32, bfloat16"), encoder.in_precision("float16"):
-        pass
 
 
 def test_embed_refuses_positions_that_do_not_belong_to_the_sequences():
