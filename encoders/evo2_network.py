@@ -6,7 +6,8 @@ Reference: Brixi et al., "Genome modeling and design across all domains of life 
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -117,11 +118,10 @@ def attend(q: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         return F.scaled_dot_product_attention(q, keys, values, is_causal=True)
     size = max(1, MASK_ENTRIES // keys.shape[2])
     parts = []
-    for start in range(0, length, size):
-        end = min(start + size, length)
-        mask = torch.ones(end - start, before + end, dtype=torch.bool, device=q.device).tril(before + start)
-        seen = slice(0, before + end)
-        parts.append(F.scaled_dot_product_attention(q[:, :, start:end], keys[:, :, seen], values[:, :, seen], attn_mask=mask))
+    for start in range(0, length, size):  # all keys each time: masks that grow would leave a hole in memory a piece
+        queries = q[:, :, start : start + size]
+        mask = torch.ones(queries.shape[2], keys.shape[2], dtype=torch.bool, device=q.device).tril(before + start)
+        parts.append(F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask))
     return torch.cat(parts, dim=2)
 
 
@@ -203,19 +203,33 @@ class Evo2(nn.Module):
         """
         length = ids_BL.shape[1]
         sizes = [end - start for start, end in pairwise([0, *edges, length])]
-        chunks = list(self.embedding_layer(ids_BL).split(sizes, dim=1))
+        stream_BLD = self.embedding_layer(ids_BL)
         for i, block in enumerate(self.blocks):
             past = Past(length)
             part = self.part if i == len(self.blocks) - 1 else None
-            for at, chunk in enumerate(chunks):  # each replaced by what becomes of it: the stream lies in memory once
-                chunks[at] = block(chunk, past, part)
-        if self.layer == "norm":
-            chunks = [self.norm(chunk) for chunk in chunks]
-        return chunks[0] if len(chunks) == 1 else torch.cat(chunks, dim=1)
+            stream_BLD = replace_chunks(stream_BLD, sizes, partial(block, past=past, part=part))
+        return replace_chunks(stream_BLD, sizes, self.norm) if self.layer == "norm" else stream_BLD
 
     def logits(self, normed_BLD: Tensor) -> Tensor:
         """The output of layer "norm" → (B, L, vocab_size): the embedding is the output head too."""
         return F.linear(normed_BLD, self.embedding_layer.weight)
+
+
+def replace_chunks(stream_BLD: Tensor, sizes: Sequence[int], compute: Callable[[Tensor], Tensor]) -> Tensor:
+    """Each chunk of so many positions replaced by what becomes of it, in order; without a gradient in the stream's own memory.
+
+    Many pieces of a long stream, freed and taken anew, would leave several times its memory in holes.
+    """
+    results = map(compute, stream_BLD.split(list(sizes), dim=1))
+    if len(sizes) == 1:
+        return next(results)
+    if torch.is_grad_enabled():
+        return torch.cat(list(results), dim=1)
+    start = 0
+    for size, result in zip(sizes, results, strict=True):
+        stream_BLD[:, start : start + size] = result
+        start += size
+    return stream_BLD
 
 
 def depth(config: Evo2Config, layer: str) -> tuple[int, str | None]:
