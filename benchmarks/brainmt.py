@@ -93,7 +93,7 @@ def show_variant(variant: str) -> None:
 
 
 def show_frames() -> None:
-    """As the recipes run it; then without their setting of the allocator, each in a process of its own."""
+    """With train.keep_freed_memory of the recipes, then without, each in a process of its own."""
     print("Mamba stage, 2 layers of width 512, 27 tokens a frame, float32, 2 threads", flush=True)
     for how in ("kept", "freed"):
         subprocess.run([sys.executable, __file__, "frame_costs", how], check=True)
@@ -102,7 +102,7 @@ def show_frames() -> None:
 def show_frame_costs(how: str) -> None:
     """The Mamba stage alone, inference and training."""
     keeps = how == "kept" and keep_freed_memory()
-    print("  freed memory kept, as in the recipes" if keeps else "  as the allocator is", flush=True)
+    print("  freed memory kept (train.keep_freed_memory=true)" if keeps else "  as the allocator is", flush=True)
     torch.set_num_threads(2)
     model = BrainMT(BrainMTConfig(**{**SMALL, "num_frames": 400})).train()
     first = None
@@ -175,7 +175,7 @@ def show_gpu() -> None:
 def main() -> None:
     words = sys.argv[1:]
     parts = {"variant": show_variant, "frame_costs": show_frame_costs}
-    if words and words[0] in parts:
+    if len(words) == 2 and words[0] in parts:
         parts[words[0]](words[1])
         return
     shows = {

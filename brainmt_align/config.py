@@ -89,6 +89,7 @@ class TrainConfig:
     gradient_clip: float = 1.0  # norm
     projector_dropout: float = 0.1
     workers: int = 0  # loader processes
+    keep_freed_memory: bool = False  # on a processor: faster with long windows, at the price of memory (training/allocator.py)
     mixed_precision: str | None = None  # no | fp16 | bf16; None: as `accelerate launch` says
 
     def __post_init__(self):

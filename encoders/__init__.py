@@ -34,6 +34,7 @@ def load_dna_encoder(
     """A frozen DNA encoder, ready to embed.
 
     Example:
+        >>> from encoders import load_dna_encoder
         >>> encoder = load_dna_encoder("caduceus", device="cpu")     # random weights: no checkpoint
         >>> encoder.embed(["ACGTACGTAA", "ACGTACCTAA"]).shape
         torch.Size([2, 32])
@@ -53,7 +54,7 @@ def load_dna_encoder(
         options: what one encoder alone has, such as GENERator's frames and truncation; see the `load` of its class.
 
     Raises:
-        ValueError: an unknown name, option, layer or dtype; a checkpoint that does not fit its configuration.
+        ValueError: an unknown name, option, layer, device or dtype; a checkpoint that does not fit its configuration.
         FileNotFoundError: no such checkpoint.
     """
     if name not in DNA_ENCODERS:
@@ -68,6 +69,11 @@ def load_dna_encoder(
         raise ValueError(
             f"Options of {name} are {', '.join(sorted(known)) or 'none'}; got {', '.join(unknown)}.\n"
             "  fix: leave these out (dna.options in the recipes)."
+        )
+    if checkpoint is not None and not str(checkpoint).strip():
+        raise ValueError(
+            "checkpoint must be a path or a hub id, or None for random weights; got an empty one.\n"
+            "  fix: name it, or leave it out (dna.checkpoint in the recipes)."
         )
     return encoder_class.load(checkpoint, layer=layer, device=device, dtype=dtype, seed=seed, **options)
 

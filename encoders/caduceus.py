@@ -97,8 +97,8 @@ class ComplementaryHead(nn.Module):
 class BiMamba(nn.Module):
     """Two Mamba mixers, one reading left to right and one right to left, with tied input and output projections.
 
-    Where they are tied and the directions are added, each projection runs once: in_proj's output is the same for both directions,
-    and out_proj of a sum is the sum of out_proj's. Long rows run one after another: memory does not grow with their number.
+    Where they are tied, in_proj runs once, its output being the same for both directions, and so does out_proj where these are
+    added: out_proj of a sum is the sum of out_proj's. Long rows run one after another: memory does not grow with their number.
     """
 
     def __init__(self, config: CaduceusConfig) -> None:
@@ -118,8 +118,8 @@ class BiMamba(nn.Module):
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
     def _mix(self, hidden_BLD: Tensor) -> Tensor:
-        if self.tied and not self.multiply:
-            return two_way_mixer(self.mamba_fwd, self.mamba_rev, hidden_BLD)
+        if self.tied:
+            return two_way_mixer(self.mamba_fwd, self.mamba_rev, hidden_BLD, self.multiply)
         forward, reverse = self.mamba_fwd(hidden_BLD), self.mamba_rev(hidden_BLD, reverse=True)
         return forward * reverse if self.multiply else forward + reverse
 
@@ -203,6 +203,7 @@ class CaduceusEncoder(DNAEncoder):
     """Frozen Caduceus. PS averages the forward half with the channel-flipped reverse half, so both strands give one vector.
 
     Example:
+        >>> from encoders import load_dna_encoder
         >>> encoder = load_dna_encoder("caduceus", device="cpu")     # random weights: no checkpoint
         >>> encoder.embed(["ACGTTGCA", "ACGTAGCA"], pooling="variant", positions=[[4], [4]]).shape
         torch.Size([2, 32])
@@ -218,19 +219,20 @@ class CaduceusEncoder(DNAEncoder):
                 f"layer of this Caduceus must be None or an entry of the published hidden states, 0 to {last}; got {layer!r}.\n"
                 "  fix: layer=None reads the last hidden state, after the final norm."
             )
+        read = config.n_layer if layer is None else layer
         kind, dtype = "PS" if config.rcps else "Ph", str(next(model.parameters()).dtype).removeprefix("torch.")
         depth = "last hidden state" if layer is None else f"hidden state {layer}"
         super().__init__(
             model=model,
             width=config.d_model,
             max_bases=MAX_BASES,
-            fingerprint=fingerprint({"name": "caduceus", "forward": FORWARD_REVISION, **asdict(config)}, layer, model),
+            fingerprint=fingerprint({"name": "caduceus", "forward": FORWARD_REVISION, **asdict(config)}, read, model),
             description=f"Caduceus-{kind}, d_model {config.d_model}, {config.n_layer} layers, {weights}, {depth}, {dtype}",
             device=device,
             batch_tokens=_cpu_batch_tokens(config) if device.type == "cpu" else GPU_BATCH_TOKENS,
         )
         self.strand_symmetric = config.rcps
-        self.layer = config.n_layer if layer is None else layer
+        self.layer = read
 
     @classmethod
     def load(

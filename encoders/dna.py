@@ -7,14 +7,16 @@ makes of strings of one length.
 import operator
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from encoders.dna_identity import DTYPES, fingerprint, resolve_device_and_dtype
+from encoders.dna_pooling import Readings, combine, pool, refuse_unreadable
 from encoders.dna_sequences import (
     Piece,
     Reader,
@@ -27,7 +29,9 @@ from encoders.dna_sequences import (
     masked_tokens,
     read_strand,
     reverse_complement,
+    upper_case,
 )
+from encoders.published import refuse_misfits, state_faults
 from encoders.threads import map_in_threads
 
 POOLINGS = ("mean", "last", "variant")
@@ -36,8 +40,8 @@ STRANDS = {"forward": ("forward",), "reverse": ("reverse",), "both": ("forward",
 VARIANT_RADIUS = 8
 """Bases on either side of a variant whose tokens pooling="variant" averages besides the variant's own."""
 
-Readings = list[list[list[Piece]]]
-"""The pieces of each frame of each strand."""
+IN_FLIGHT_BASES = 65_536
+"""Of all batches that run at once on a processor, one a thread; batches that would exceed it run alone, on all threads."""
 
 
 class DNAEncoder(ABC):
@@ -49,10 +53,12 @@ class DNAEncoder(ABC):
         width: channels of one vector.
         max_bases: longest text that the network reads at once, in bases; may be lowered, never raised.
         fingerprint: SHA-256 (hex) over weights, configuration, layer, precision, adapters and the revision of the network's code:
-            equal fingerprints, equal vectors, up to the rounding of another device, batch or library.
+            equal fingerprints, equal vectors, up to the rounding of another device, batch or library. It follows `adapt` and
+            `in_precision`.
         description: one line that says which weights these are.
         dtype: precision of the weights and the arithmetic.
-        batch_tokens: upper bound of the bases that run at once, and so of the memory; a longer text runs alone.
+        batch_tokens: upper bound of the bases of a batch; a longer text is a batch of its own. On a processor as many batches as
+            threads run at once while they hold at most IN_FLIGHT_BASES together, so that this bounds the memory.
         counts: what was read since the encoder was made: `passes` texts through the network, `bases` in them, `masked_tokens`
             left out of the pooling because of an N, `replaced_letters` of the distinct sequences that were read as N.
         max_replaced: share of a sequence that may be letters other than A, C, G, T and N; they are read as N.
@@ -86,6 +92,7 @@ class DNAEncoder(ABC):
         self.counts: Counter[str] = Counter()
         self._fingerprint = fingerprint
         self._adapters: dict[str, nn.Parameter] = {}
+        self._precision: str | None = None
 
     @abstractmethod
     def _tokens(self, sequences: list[str]) -> Tensor:
@@ -97,10 +104,10 @@ class DNAEncoder(ABC):
 
     @property
     def fingerprint(self) -> str:
-        if not self._adapters:
+        if not self._adapters and self._precision is None:
             return self._fingerprint
         adapters = nn.ParameterDict({name.replace(".", "/"): weight for name, weight in self._adapters.items()})
-        return fingerprint({"frozen": self._fingerprint}, None, adapters)
+        return fingerprint({"frozen": self._fingerprint, "precision": self._precision}, None, adapters)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -150,23 +157,23 @@ class DNAEncoder(ABC):
         sequences = list(sequences) if not isinstance(sequences, str) else sequences
         cleaned = clean_sequences(sequences, self.bases_per_token, self.max_bases if overlap is None else None, self.max_replaced)
         sites = checked_positions(cleaned, positions, pooling)
-        self.counts["replaced_letters"] += sum(map(count_replaced, {sequence.upper() for sequence in sequences}))
+        self.counts["replaced_letters"] += sum(map(count_replaced, set(map(upper_case, sequences))))
         wishes = [Wish(pooling, at, radius) for at in sites]
         readings = {
             (seq, wish): self._readings(seq, wish, STRANDS[strands], overlap or 0)
             for seq, wish in zip(cleaned, wishes, strict=True)
         }
-        _refuse_unreadable(readings, cleaned, wishes)
+        refuse_unreadable(readings, cleaned, wishes)
         vector_of = self._pooled(cleaned, readings, progress)
-        combined = {key: _combine(strands_of, vector_of) for key, strands_of in readings.items()}
+        combined = {key: combine(strands_of, vector_of) for key, strands_of in readings.items()}
         rows = [combined[key] for key in zip(cleaned, wishes, strict=True)]
         return torch.stack(rows).float() if rows else torch.empty(0, self.width)
 
     def batches(self, sequences: Sequence[str]) -> list[list[str]]:
         """The distinct sequences in the batches in which `embed` takes them, in a fixed order.
 
-        `embed` of some of these batches, in this order, makes up the same batches again, so that vectors do not depend, to the
-        last bit, on how batches are dealt out among processes.
+        `embed` of some of these batches, in this order, makes up the same batches again, so that vectors do not depend on how
+        batches are dealt out among processes: to the last bit where no two sequences share a text (a window, say).
         """
         return list(equal_length_batches(list(dict.fromkeys(sequences)), self.batch_tokens))
 
@@ -188,20 +195,37 @@ class DNAEncoder(ABC):
         self._count([text])
         return self._run([text], self._keeps_graph())[0].to("cpu", torch.float32)
 
-    def adapt(self, rank: int = 8, alpha: float = 16, dropout: float = 0.0) -> list[nn.Parameter]:
+    def adapt(
+        self, rank: int = 8, alpha: float = 16, dropout: float = 0.0, weights: Mapping[str, Tensor] | None = None
+    ) -> list[nn.Parameter]:
         """Put LoRA adapters on the network's projections, for those who do not want it frozen; they start as no change at all.
 
         From here on `embed` and `hidden_states` keep the graph where gradients are on, and `fingerprint` follows the adapters.
         The published weights stay frozen. `model.train()` turns the adapters' dropout on.
 
+        Example:
+            >>> from encoders import load_dna_encoder
+            >>> encoder = load_dna_encoder("caduceus", device="cpu")
+            >>> optimiser = torch.optim.AdamW(encoder.adapt(rank=4), lr=1e-3)
+            >>> encoder.embed(["ACGTACGT"]).sum().backward()
+            >>> optimiser.step()
+            >>> trained = encoder.adapter_weights()     # to be kept, say with safetensors' save_file
+            >>> again = load_dna_encoder("caduceus", device="cpu")
+            >>> _ = again.adapt(rank=4, weights=trained)
+            >>> again.fingerprint == encoder.fingerprint
+            True
+
         Args:
-            rank, alpha, dropout: of the adapters, see peft.LoraConfig.
+            rank: of the adapters, 1 or more.
+            alpha: their output is scaled by alpha / rank; above 0.
+            dropout: share of their input that is left out in training, 0 to below 1.
+            weights: of `adapter_weights`, to go on from; None starts anew.
 
         Returns:
             The adapters' parameters, for an optimiser.
 
         Raises:
-            ValueError: the encoder has adapters already.
+            ValueError: the encoder has adapters already; a rank, alpha or dropout out of range; weights of other adapters.
 
         Reference:
             Hu et al., LoRA: Low-Rank Adaptation of Large Language Models, 2022, equation 3.
@@ -210,12 +234,24 @@ class DNAEncoder(ABC):
 
         if self._adapters:
             raise ValueError("adapt expects an encoder without adapters; this one has them.\n  fix: load the encoder anew.")
+        if not (type(rank) is int and rank >= 1 and alpha > 0 and 0 <= dropout < 1):
+            raise ValueError(
+                "adapt needs a whole rank of at least 1, an alpha above 0 and a dropout from 0 to below 1; got "
+                f"rank={rank!r}, alpha={alpha!r}, dropout={dropout!r}.\n  fix: adapt(rank=8, alpha=16)."
+            )
         settings = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=list(self.lora_targets))
         self.model = inject_adapter_in_model(settings, self.model)
         self._adapters = {name: weight for name, weight in self.model.named_parameters() if ".lora_" in name}
         for name, weight in self.model.named_parameters():
             weight.requires_grad_(name in self._adapters)
+        if weights is not None:
+            refuse_misfits(state_faults(weights, self._adapters), "the weights of the adapters")
+            self.model.load_state_dict(dict(weights), strict=False)
         return list(self._adapters.values())
+
+    def adapter_weights(self) -> dict[str, Tensor]:
+        """The adapters' tensors by name, for `adapt` of another encoder with the same weights; empty without adapters."""
+        return {name: weight.detach().clone() for name, weight in self._adapters.items()}
 
     @contextmanager
     def in_precision(self, dtype: str | torch.dtype) -> Iterator[None]:
@@ -228,8 +264,9 @@ class DNAEncoder(ABC):
             ValueError: another precision.
         """
         wanted = resolve_device_and_dtype(self.device, dtype)[1]
-        own = {name: weight.data for name, weight in self.model.named_parameters()}
+        own, before = {name: weight.data for name, weight in self.model.named_parameters()}, self._precision
         try:
+            self._precision = str(wanted) if wanted != self.dtype else before
             for name, weight in self.model.named_parameters():
                 if weight.dtype in DTYPES.values() and not self._stays_float32(name):
                     weight.data = weight.data.to(wanted)
@@ -237,6 +274,7 @@ class DNAEncoder(ABC):
         finally:
             for name, weight in self.model.named_parameters():
                 weight.data = own[name]
+            self._precision = before
 
     def _stays_float32(self, name: str) -> bool:
         return name.endswith(self.float32_weights) if self.float32_weights else False
@@ -280,10 +318,12 @@ class DNAEncoder(ABC):
 
         def run_and_pool(batch: list[str]) -> dict[tuple[str, Selection], Tensor]:
             states = zip(batch, self._run(batch, keeps_graph), strict=True)
-            return {(text, each): _pool(tokens_LD, each) for text, tokens_LD in states for each in selections[text]}
+            return {(text, each): pool(tokens_LD, each) for text, tokens_LD in states for each in selections[text]}
 
-        in_threads = self.device.type == "cpu" and not keeps_graph
-        done = map_in_threads(run_and_pool, texts) if in_threads else map(run_and_pool, texts)
+        most = IN_FLIGHT_BASES // torch.get_num_threads() if self.device.type == "cpu" and not keeps_graph else 0
+        beside = [batch for batch in texts if sum(map(len, batch)) <= most]
+        alone = [batch for batch in texts if sum(map(len, batch)) > most]
+        texts, done = beside + alone, chain(map_in_threads(run_and_pool, beside), map(run_and_pool, alone))
         vector_of: dict[tuple[str, Selection], Tensor] = {}
         with tqdm(desc="DNA", unit="base", unit_scale=True, total=sum(map(len, selections)), disable=not progress) as bar:
             for batch, part in zip(texts, done, strict=True):
@@ -318,35 +358,3 @@ def _check_whole(what: str, value: int, least: int, most: int | None) -> None:
         raise ValueError(
             f"{what} must be a whole number of bases, at least {least}{upper}; got {value!r}.\n  fix: {what}={least}."
         )
-
-
-def _refuse_unreadable(readings: dict[tuple[str, Wish], Readings], sequences: list[str], wishes: list[Wish]) -> None:
-    """Sequences that have no token to pool in some strand: all their tokens there hold an N."""
-    faults = [i for i, key in enumerate(zip(sequences, wishes, strict=True)) if not all(any(frames) for frames in readings[key])]
-    if faults:
-        raise ValueError(
-            f"Every sequence needs a token without N among those that are pooled; {len(faults)} of {len(sequences)} have none:"
-            f" {', '.join(map(str, faults[:10]))}{' …' if len(faults) > 10 else ''}.\n"
-            "  fix: drop these regions or people, or pool over more of the sequence."
-        )
-
-
-def _combine(strands: Readings, vector_of: dict[tuple[str, Selection], Tensor]) -> Tensor:
-    """Windows weighted by their tokens, then the mean of the frames that have any, then the mean of the strands, (width,)."""
-    directions = []
-    for frames in strands:
-        means = []
-        for pieces in filter(None, frames):
-            total = sum(piece.tokens for piece in pieces)
-            means.append(sum(vector_of[piece.text, piece.selection] * (piece.tokens / total) for piece in pieces))
-        directions.append(sum(means) / len(means))
-    return sum(directions) / len(directions)
-
-
-def _pool(tokens_LD: Tensor, selection: Selection) -> Tensor:
-    """(L, D) → (D,): the mean over all tokens, or over those selected, on the CPU.
-
-    Summed in float64: one base among thousands moves the mean by little more than float32's rounding of a long sum.
-    """
-    chosen = tokens_LD if selection is None else tokens_LD[list(selection)]
-    return chosen.mean(dim=0, dtype=torch.float64).cpu()

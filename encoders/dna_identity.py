@@ -30,9 +30,19 @@ def resolve_device_and_dtype(
     """None → the GPU where there is one, and float32.
 
     Raises:
-        ValueError: a precision other than float32 or bfloat16.
+        ValueError: a precision other than float32 or bfloat16; a device that is not there.
     """
     known = {**DTYPES, **{kind: kind for kind in DTYPES.values()}, None: torch.float32}
     if dtype not in known:
         raise ValueError(f"dtype of a DNA encoder must be one of {', '.join(DTYPES)}; got {dtype!r}.\n  fix: dtype=float32.")
-    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")), known[dtype]
+    try:
+        place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        reachable = place.type != "cuda" or (place.index or 0) < torch.cuda.device_count()
+    except RuntimeError:
+        reachable = False
+    if not reachable:
+        raise ValueError(
+            f"device of a DNA encoder must be one that PyTorch has here: cpu or one of {torch.cuda.device_count()} cuda devices;"
+            f" got {device!r}.\n  fix: device=cpu."
+        )
+    return place, known[dtype]

@@ -5,6 +5,7 @@ a reading frame and, where it is longer than the network reads, to windows. A to
 """
 
 import operator
+import re
 from collections.abc import Iterator, Sequence, Sized
 from typing import NamedTuple
 
@@ -82,7 +83,7 @@ def clean_sequences(sequences: Sequence[str], shortest: int, longest: int | None
         raise TypeError(
             f"embed expects a list of sequences; it got one string of {len(sequences)} letters.\n  fix: pass [sequence]."
         )
-    upper = [seq.upper() if isinstance(seq, str) else seq for seq in sequences]
+    upper = [upper_case(seq) if isinstance(seq, str) else seq for seq in sequences]
     faults = [f"sequence {i} {fault}" for i, seq in enumerate(upper) if (fault := _fault(seq, shortest, longest, max_replaced))]
     if faults:
         most = "any number" if longest is None else f"at most {longest}"
@@ -94,9 +95,14 @@ def clean_sequences(sequences: Sequence[str], shortest: int, longest: int | None
     return [seq if _READ.issuperset(seq) else _with_n(seq) for seq in upper]
 
 
+def upper_case(sequence: str) -> str:
+    """Letter for letter, what is not ASCII as a question mark: there one letter may become two, which would move what follows."""
+    return (sequence if sequence.isascii() else re.sub(r"[^\x00-\x7f]", "?", sequence)).upper()
+
+
 def count_replaced(sequence: str) -> int:
     """Letters of an unchecked sequence that are read as N although they are none."""
-    return sum(letter not in _READ for letter in sequence.upper())
+    return sum(letter not in _READ for letter in upper_case(sequence))
 
 
 def checked_positions(sequences: Sequence[str], positions: Sequence[Sequence[int]] | None, pooling: str) -> list[tuple[int, ...]]:

@@ -125,6 +125,12 @@ def _parts(path: Path) -> list[Path]:
             f"Parts 0 to {numbers[-1]} of {whole.name} are needed; {whole.name}.part{missing} is missing.\n"
             f"  file: {whole.parent}\n  fix: put all parts into one folder; they are read in place, not merged."
         )
+    needed = PARTS_ON_HUB.get(whole.stem, 0) if numbers else 0
+    if len(numbers) < needed:
+        raise FileNotFoundError(
+            f"{whole.stem} has {needed} parts; only {len(numbers)} are here, and {whole.name}.part{len(numbers)} is missing.\n"
+            f"  file: {whole.parent}\n  fix: put all parts into one folder; they are read in place, not merged."
+        )
     return [whole.with_name(f"{whole.name}.part{number}") for number in numbers]
 
 

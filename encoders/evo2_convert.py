@@ -56,7 +56,7 @@ def convert(source: str | Path, target: str | Path, model: str | None = None, sh
     unfinished = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".unfinished", dir=target.parent))
     try:
         held_in, total, shard = {}, 0, {}
-        keys = [*checkpoint.shapes, *(f"{module}.{SCALES}" for module in checkpoint.scaled)]
+        keys = [*checkpoint.shapes, *(f"{module}.{SCALES}" for module in checkpoint.scaled())]
         for at, key in enumerate(keys):
             module, _, name = key.rpartition(".")
             shard[key] = (checkpoint.scales(module) if name == SCALES else checkpoint.read(key)).contiguous()

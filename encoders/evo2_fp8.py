@@ -141,5 +141,8 @@ def has_scales(blob: object) -> bool:
 def _content(blob: object) -> dict:
     if not isinstance(blob, io.BytesIO) or not blob.getbuffer().nbytes:
         return {}
-    content = torch.load(io.BytesIO(blob.getvalue()), map_location="cpu", weights_only=True)
+    try:
+        content = torch.load(io.BytesIO(blob.getvalue()), map_location="cpu", weights_only=True)
+    except Exception:  # whatever is wrong with it: it holds no tensors and numbers, and nothing else is read
+        return {}
     return content if isinstance(content, dict) else {}

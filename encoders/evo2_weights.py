@@ -32,14 +32,14 @@ class Checkpoint(NamedTuple):
     """The tensors of a checkpoint, each read when it is asked for; what the network does not use is left out.
 
     `shapes` are those of all tensors, `read` gives one. `scales` gives the FP8 scales of a projection by its module's name, and
-    `scaled` names the projections of which there are any.
+    `scaled` names the projections of which there are any; nothing but these two looks at the metadata of FP8.
     """
 
     origin: Path
     shapes: dict[str, tuple[int, ...]]
     read: Callable[[str], Tensor]
     scales: Callable[[str], Tensor]
-    scaled: list[str]
+    scaled: Callable[[], list[str]]
 
 
 def open_checkpoint(files: Sequence[Path]) -> Checkpoint:
@@ -137,8 +137,9 @@ def _from_content(origin: Path, content: object, read: Callable[[Tensor], Tensor
             raise ValueError(_without_scales(module, origin, str(error))) from error
 
     shapes = {key: tuple(value.shape) for key, value in used.items()}
-    scaled = [module for module, blob in blobs.items() if has_scales(blob)]
-    return Checkpoint(origin, shapes, lambda key: read(used[key]), scales, scaled)
+    return Checkpoint(
+        origin, shapes, lambda key: read(used[key]), scales, lambda: [name for name, blob in blobs.items() if has_scales(blob)]
+    )
 
 
 def _without_scales(module: str, origin: Path, why: str) -> str:
@@ -162,7 +163,7 @@ def _open_safetensors(files: Sequence[Path]) -> Checkpoint:
     suffix = f".{SCALES}"
     used = {key: shape for key, shape in shapes.items() if not key.endswith(suffix)}
     scaled = [key.removesuffix(suffix) for key in shapes if key.endswith(suffix)]
-    return Checkpoint(origin, used, lambda key: shards[key].get_tensor(key), scales, scaled)
+    return Checkpoint(origin, used, lambda key: shards[key].get_tensor(key), scales, lambda: scaled)
 
 
 def told_by_shapes(checkpoint: Checkpoint) -> Evo2Config:

@@ -51,6 +51,7 @@ class GeneratorEncoder(DNAEncoder):
     """Frozen GENERator: one token is 6 bases, read left to right, so that a token's state knows what lies before it alone.
 
     Example:
+        >>> from encoders import load_dna_encoder
         >>> encoder = load_dna_encoder("generator", device="cpu", frames=6)     # random weights: no checkpoint
         >>> encoder.embed(["ACGTAC" * 20, "ACGTAC" * 19 + "ACGTTC"]).shape
         torch.Size([2, 32])

@@ -116,16 +116,21 @@ class BidirectionalMambaMixer(MambaMixer):
         return self.out_proj(both.transpose(1, 2))
 
 
-def two_way_mixer(forward: MambaMixer, backward: MambaMixer, hidden_BLD: Tensor) -> Tensor:
-    """forward(hidden) + backward(hidden, reverse=True) of two mixers that share in_proj and out_proj, each of which runs once.
+def two_way_mixer(forward: MambaMixer, backward: MambaMixer, hidden_BLD: Tensor, multiply: bool = False) -> Tensor:
+    """forward(hidden) + backward(hidden, reverse=True) of two mixers that share in_proj and out_proj; each of these runs once.
 
     Args:
         forward: reads from the first position; its projections and its backend are used.
         backward: reads from the last.
         hidden_BLD: hidden states, width d_model.
+        multiply: the product of both directions in the place of their sum; out_proj then runs for each.
     """
     x, z = forward.in_proj(hidden_BLD).chunk(2, dim=-1)
     inputs = _select(forward, x, False, suffix=""), _select(backward, x, True, suffix="")
+    if multiply:
+        options = {"z": z.transpose(1, 2), "delta_softplus": True, "backend": forward.backend}
+        ways = [selective_scan(**each._asdict(), **options, reverse=bool(way)) for way, each in enumerate(inputs)]
+        return forward.out_proj(ways[0].transpose(1, 2)) * forward.out_proj(ways[1].transpose(1, 2))
     both = bidirectional_scan(*inputs, z.transpose(1, 2), True, False, forward.backend)
     return forward.out_proj(both.transpose(1, 2))
 

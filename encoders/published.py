@@ -72,7 +72,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
     model.load_state_dict(tensors)
 
 
-def refuse_misfits(faults: Sequence[str], path: Path) -> None:
+def refuse_misfits(faults: Sequence[str], origin: Path | str) -> None:
     """What is wrong between a weights file and its network, such as `state_faults` gives, in one error.
 
     Raises:
@@ -81,7 +81,7 @@ def refuse_misfits(faults: Sequence[str], path: Path) -> None:
     if faults:
         raise ValueError(
             f"Weights must fit their configuration tensor for tensor; {list_faults(faults)}\n"
-            f"  file: {path}\n  fix: use the config.json that was published with these weights;"
+            f"  file: {origin}\n  fix: use the config.json that was published with these weights;"
             " copy or download a partial file again."
         )
 
@@ -242,6 +242,11 @@ def _download(repository: str, weights: Sequence[str], beside: Sequence[str]) ->
     """A hub id → the local folder of these files alone: the first of the weights that it has, and what belongs beside them."""
     import huggingface_hub  # slow to import, and needed by those alone who name a hub id
 
+    if not re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", repository):
+        raise FileNotFoundError(
+            f"A checkpoint must be a local path or a hub id; got {repository!r}: there is nothing at this path, and it is no hub"
+            f" id.\n  fix: pass the path of a FOLDER with {_needed(weights, beside)} (dna.checkpoint in the recipes)."
+        )
     try:
         for name in weights:
             folder = Path(huggingface_hub.snapshot_download(repository, allow_patterns=[*beside, name]))

@@ -113,7 +113,7 @@ def main(argv: list[str] | None = None) -> Path:
 
     # 7. Training; the best checkpoint is chosen on the validation people.
     description = describe(config, model, prepared, frozen.split, accelerator.num_processes)
-    if accelerator.device.type == "cpu":
+    if config.train.keep_freed_memory:
         keep_freed_memory()
     train(config, model, datasets, batches, description, accelerator, resumed)
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from encoders import dna
 from encoders.dna import VARIANT_RADIUS
 from encoders.dna_sequences import reverse_complement
 from tests.toy_encoders import LETTERS, SymmetricToyEncoder, ToyEncoder
@@ -179,6 +180,29 @@ def test_embed_reads_other_letters_as_n_and_counts_them():
     assert encoder.embed([with_codes, with_codes]).equal(ToyEncoder().embed([with_n, with_n]))
     assert encoder.counts["replaced_letters"] == 2
     assert encoder.hidden_states(with_codes).equal(encoder.hidden_states(with_n))
+
+
+def test_embed_reads_letters_beyond_ascii_as_one_n_each():
+    encoder = ToyEncoder()
+    assert encoder.embed(["ß" + "A" * 60], "variant", positions=[[60]]).equal(
+        ToyEncoder().embed(["N" + "A" * 60], "variant", positions=[[60]])
+    )
+    assert encoder.counts["replaced_letters"] == 1
+    with pytest.raises(ValueError, match="positions of a sequence must be"):
+        encoder.embed(["ß" + "A" * 60], "variant", positions=[[61]])
+
+
+def test_embed_runs_long_sequences_one_at_a_time_and_short_ones_beside_each_other(three_threads, monkeypatch):
+    class Counting(ToyEncoder):
+        threads: ClassVar[list[tuple[int, int]]] = []
+
+        def _tokens(self, sequences):
+            self.threads.append((len(sequences[0]), torch.get_num_threads()))
+            return super()._tokens(sequences)
+
+    monkeypatch.setattr(dna, "IN_FLIGHT_BASES", 3 * 40)
+    Counting(batch_tokens=30).embed(["A" * n for n in (20, 30, 25, 41, 80)], strands="forward")
+    assert sorted(Counting.threads) == [(20, 1), (25, 1), (30, 1), (41, 3), (80, 3)]
 
 
 def test_embed_refuses_a_sequence_without_a_base():

@@ -45,6 +45,12 @@ def test_adapt_lets_gradients_flow_to_the_adapters_alone():
         assert not encoder.embed(["ACGT"]).requires_grad
 
 
+@pytest.mark.parametrize("settings", [{"rank": 0}, {"rank": "a"}, {"alpha": 0}, {"dropout": 1}])
+def test_adapt_refuses_settings_out_of_range(settings):
+    with pytest.raises(ValueError, match="adapt needs a whole rank of at least 1, an alpha above 0 and a dropout from 0"):
+        Linear().adapt(**settings)
+
+
 def test_adapt_refuses_an_encoder_that_has_adapters():
     encoder = Linear()
     encoder.adapt()

@@ -1,5 +1,7 @@
 """What holds for every frozen DNA encoder alike; small networks with random weights, each through its own tokenizer."""
 
+import doctest
+import importlib
 import random
 from typing import ClassVar
 
@@ -13,6 +15,25 @@ from encoders.dna_sequences import reverse_complement
 
 def random_dna(length: int, seed: int = 0) -> str:
     return "".join(random.Random(seed).choices("ACGT", k=length))
+
+
+@pytest.mark.parametrize("room", ["", ".dna", *(f".{name}" for name in DNA_ENCODERS)])
+def test_examples_of_the_rooms_run(room):
+    ran = doctest.testmod(importlib.import_module(f"encoders{room}"))
+    assert ran.attempted and not ran.failed
+
+
+def test_load_refuses_an_empty_checkpoint_and_a_device_that_is_not_there():
+    with pytest.raises(ValueError, match="checkpoint must be a path or a hub id, or None for random weights; got an empty one"):
+        load_dna_encoder("caduceus", " ")
+    for device in ("gpu", "cuda:99"):
+        with pytest.raises(ValueError, match=rf"device of a DNA encoder must be one that PyTorch has here: .*; got '{device}'"):
+            load_dna_encoder("caduceus", device=device)
+
+
+def test_load_says_that_nothing_lies_at_a_path_that_is_no_hub_id():
+    with pytest.raises(FileNotFoundError, match=r"got '/no/such': there is nothing at this path, and it is no hub id"):
+        load_dna_encoder("caduceus", "/no/such")
 
 
 @pytest.mark.parametrize("name", DNA_ENCODERS)
@@ -110,7 +131,9 @@ class TestEveryEncoder:
         vectors = encoder.embed(self.sequences)
         torch.testing.assert_close(vectors.detach(), before, atol=1e-6, rtol=0)
         vectors.square().sum().backward()
-        assert any(weight.grad is not None and weight.grad.any() for weight in adapters)
+        assert all(weight.grad is not None for weight in adapters)
+        reached = {key: weight.grad.any().item() for key, weight in encoder.model.named_parameters() if "lora_B" in key}
+        assert reached and all(reached.values())
         assert all(weight.grad is None and not weight.requires_grad for weight in frozen)
 
     def test_in_precision_gives_the_other_precisions_vectors_and_the_weights_back(self, name):
@@ -120,9 +143,26 @@ class TestEveryEncoder:
         with encoder.in_precision("bfloat16"):
             torch.testing.assert_close(encoder.embed(self.sequences), rounded, atol=1e-6, rtol=0)
         assert encoder.embed(self.sequences).equal(before)
+        fingerprint = other.fingerprint
         with other.in_precision("float32"):
-            assert (other.embed(self.sequences) - before).norm() < (rounded - before).norm() * 3
+            assert other.fingerprint != fingerprint
+            widened = other.embed(self.sequences)
+        assert other.fingerprint == fingerprint and not widened.equal(rounded)
+        for key, weight in encoder.model.named_parameters():  # an oracle: weights rounded, arithmetic not
+            if not key.endswith(encoder.float32_weights or ("nothing",)):
+                weight.data = weight.data.bfloat16().float()
+        torch.testing.assert_close(widened, encoder.embed(self.sequences), atol=1e-6, rtol=0)
         assert other.embed(self.sequences).equal(rounded)
+
+    def test_adapters_can_be_kept_and_put_on_again(self, name):
+        encoder, again = self.encoder(name), self.encoder(name)
+        for weight in encoder.adapt(rank=2):
+            weight.data += 0.01
+        again.adapt(rank=2, weights=encoder.adapter_weights())
+        assert again.embed(self.sequences).equal(encoder.embed(self.sequences))
+        assert again.fingerprint == encoder.fingerprint != self.encoder(name).fingerprint
+        with pytest.raises(ValueError, match=r"(?s)must fit .* faults: .*file: the weights of the adapters"):
+            self.encoder(name).adapt(rank=3, weights=encoder.adapter_weights())
 
     def test_fingerprint_tells_weights_and_precision_apart(self, name):
         kinds = [{}, {"seed": 1}, {"dtype": "bfloat16"}]

@@ -87,7 +87,7 @@ def test_embed_leaves_tokens_with_an_n_out_of_the_pooling_and_counts_them():
 
 
 def test_embed_refuses_sequences_without_a_token_to_pool():
-    with pytest.raises(ValueError, match=r"needs a token without N .*; 1 of 2 have none: 1\.\n  fix:"):
+    with pytest.raises(ValueError, match=r"needs a token to pool on each strand .*; 1 of 2 have none: 1\.\n  fix:"):
         KmerEncoder().embed(["AAACCC", "ANACNC"])
     with pytest.raises(ValueError, match=r"sequence 0 has 2 bases; a token needs 3"):
         KmerEncoder().embed(["AC"])

@@ -2,6 +2,7 @@
 
 import io
 import math
+import pickle
 import sys
 from contextlib import contextmanager
 from types import ModuleType, SimpleNamespace
@@ -21,6 +22,13 @@ def nearest_e4m3(value: float) -> float:
         return 0.0
     spacing = 2.0 ** (max(math.floor(math.log2(abs(value))), -6) - 3)
     return math.copysign(min(round(abs(value) / spacing) * spacing, 448.0), value)
+
+
+class Opener:
+    """What a pickle must never be allowed to do."""
+
+    def __reduce__(self):
+        return exec, ("raise SystemExit('executed')",)
 
 
 def blob(content) -> io.BytesIO:
@@ -138,6 +146,7 @@ def test_read_scales_reads_those_of_input_and_weight():
         (blob({"scale_fwd": torch.ones(1)}), "scale_fwd"),
         (blob({"scale_fwd": torch.tensor([1.0, 0.0, 1.0])}), "scale_fwd"),
         (blob([1]), "nothing"),
+        (io.BytesIO(pickle.dumps(Opener())), "nothing"),
     ],
 )
 def test_read_scales_says_what_the_metadata_hold_instead(content, held):

@@ -82,7 +82,7 @@ def test_weights_file_says_how_to_get_a_local_folder_when_the_hub_is_out_of_reac
 
 
 def test_weights_file_explains_a_path_that_does_not_exist_without_asking_the_network(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no path .* exists, and the hub did not give it"):
+    with pytest.raises(FileNotFoundError, match=r"there is nothing at this path, and it is no hub id\.\n  fix: pass"):
         weights_file(tmp_path / "missing")
 
 
