@@ -79,6 +79,13 @@ def test_find_source_refuses_a_folder_without_weights_or_with_several(tmp_path):
         find_source(touch(tmp_path / "two", "a.pt", "b.pt.part0"))
 
 
+def test_find_source_names_the_last_part_when_a_published_model_has_more(tmp_path):
+    folder = touch(tmp_path, "evo2_40b.pt.part0")
+    for checkpoint in (folder, folder / "evo2_40b.pt", folder / "evo2_40b.pt.part0"):
+        with pytest.raises(FileNotFoundError, match=r"evo2_40b has 2 parts; only 1 are here, and evo2_40b\.pt\.part1 is missing"):
+            find_source(checkpoint)
+
+
 def test_find_source_names_the_shards_that_are_missing(tmp_path):
     folder = touch(tmp_path, "model-1.safetensors")
     (folder / INDEX).write_text('{"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}')

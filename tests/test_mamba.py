@@ -14,6 +14,7 @@ from encoders.mamba import (
     add_residual,
     drop_path,
     init_step_sizes,
+    two_way_mixer,
 )
 
 MIXERS = [("mamba_v1_L64", MambaMixer), ("mamba_v1_L257", MambaMixer)]
@@ -193,3 +194,14 @@ def test_bidirectional_mixer_on_a_gpu_under_autocast_stays_near_the_processor():
     with torch.autocast("cuda", torch.bfloat16):
         out = mixer.cuda()(x.cuda())
     assert (out.float().cpu() - expected).abs().max() <= 0.03 * expected.abs().max()
+
+
+@pytest.mark.parametrize("multiply", [False, True])
+def test_two_way_mixer_equals_both_mixers_one_after_the_other(multiply):
+    torch.manual_seed(0)
+    forward, backward = MambaMixer(8), MambaMixer(8)
+    backward.in_proj, backward.out_proj = forward.in_proj, forward.out_proj
+    hidden = torch.randn(2, 70, 8)
+    first, second = forward(hidden), backward(hidden, reverse=True)
+    expected = first * second if multiply else first + second
+    torch.testing.assert_close(two_way_mixer(forward, backward, hidden, multiply), expected, atol=1e-6, rtol=1e-5)
