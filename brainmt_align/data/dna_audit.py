@@ -8,9 +8,10 @@ noise are both medians over pairs of sequences, of the difference of their vecto
 moves when both are embedded in another way. What moves all sequences of a region alike drops out of features, and is no noise.
 """
 
+import functools
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -114,18 +115,11 @@ def measure_noise(
     for region in haplotypes:
         alike = _commonest_length([sequence for sequence in region.sequences if sequence != region.reference])
         noises = dict.fromkeys(NOISES, np.nan)
-        if alike:
-            measured = [region.reference, *choose_evenly(alike, MEASURED)]
-            ways = {
-                "noise_batch": lambda m=measured, a=alike: asked.together(m, a) - asked.alone(m),
-                "noise_precision": lambda m=measured: asked.otherwise(m, dtype) - asked.alone(m),
-                "noise_frame": lambda m=measured: _frame_moves(m, asked),
-            }
-            for kind, moves in ways.items():
-                try:
-                    noises[kind] = _middle(moves())
-                except (ValueError, RuntimeError) as error:
-                    faults.append(f"{kind} of region {region.name} ({str(error).partition(chr(10))[0]})")
+        for kind, move in _ways(region.reference, alike, asked, dtype).items() if alike else ():
+            try:
+                noises[kind] = _middle(move())
+            except (ValueError, RuntimeError) as error:
+                faults.append(f"{kind} of region {region.name} ({str(error).partition(chr(10))[0]})")
         rows.append((region.name, *noises.values(), dtype))
     if faults:
         logger.warning(
@@ -214,6 +208,18 @@ def _signal(store: DNAStore, r: int) -> dict[str, object]:
         "rounding": float(np.finfo(np.float32).eps * np.linalg.norm(store.reference[r].astype(np.float64))),
         "distances": distances,
     }
+
+
+def _ways(reference: str, alike: list[str], asked: _Asked, dtype: str) -> dict[str, Callable[[], np.ndarray]]:
+    """What measures the moves (1 + n, …, D) of the vectors of the reference and n of the sequences alike, by kind of noise."""
+    measured = [reference, *choose_evenly(alike, MEASURED)]
+    plain = functools.cache(lambda: asked.alone(measured))
+    moves = (
+        lambda: asked.together(measured, alike) - plain(),
+        lambda: asked.otherwise(measured, dtype) - plain(),
+        lambda: _frame_moves(measured, asked),
+    )
+    return dict(zip(NOISES, moves, strict=True))
 
 
 def _commonest_length(sequences: list[str]) -> list[str]:
