@@ -148,13 +148,11 @@ class RecipeConfig:
 
     def __post_init__(self):
         for key in self.UNUSED:
-            default = getattr(RecipeConfig, key)
-            if getattr(self, key) != default:
-                complain(
-                    f"{key} has no use in {type(self).__name__} and must be left at {default}",
-                    getattr(self, key),
-                    f"{key}={default}",
-                )
+            group, _, name = key.rpartition(".")
+            values = getattr(self, group) if group else self
+            default, got = getattr(type(values), name), getattr(values, name)
+            if got != default:
+                complain(f"{key} has no use in {type(self).__name__} and must be left at {default}", got, f"{key}={default}")
         require_range("seed", self.seed, 0, LARGEST_SEED)
         if self.threads is not None:
             require_range("threads", self.threads, 1, None)
@@ -176,6 +174,8 @@ class SimulateCohortConfig(RecipeConfig):
 class PrepareFMRIConfig(RecipeConfig):
     """recipes/prepare_fmri.py"""
 
+    UNUSED: ClassVar[tuple[str, ...]] = ("seed", "checkpoint", "tracker")
+
     workers: int = 1  # processes that read scans at the same time; about 0.8 GB each for a 2 mm run of 490 frames
     out: str = "runs/prepare_fmri"
 
@@ -188,6 +188,8 @@ class PrepareFMRIConfig(RecipeConfig):
 class EmbedDNAConfig(RecipeConfig):
     """recipes/embed_dna.py"""
 
+    UNUSED: ClassVar[tuple[str, ...]] = ("seed", "checkpoint", "tracker", "dna.region_pooling")  # its seed is dna.seed
+
     dna: DNAConfig = field(default_factory=DNAConfig)
     out: str = "runs/embed_dna"
 
@@ -196,7 +198,7 @@ class EmbedDNAConfig(RecipeConfig):
 class ContrastiveConfig(RecipeConfig):
     """recipes/contrastive.py"""
 
-    UNUSED: ClassVar[tuple[str, ...]] = ()
+    UNUSED: ClassVar[tuple[str, ...]] = ("dna.audit_regions",)  # stores that it fills are not audited
 
     fmri: FMRIConfig = field(default_factory=FMRIConfig)
     dna: DNAConfig = field(default_factory=DNAConfig)

@@ -82,8 +82,8 @@ class DNAConfig:
     pooling: str = "mean"  # mean | last, over the tokens of a sequence
     strands: str = "both"  # forward | reverse | both
     overlap: int | None = None  # bases shared by the windows of a sequence too long for the encoder; None: refused
-    audit_regions: int = 4  # whose noise recipes/embed_dna.py measures, evenly spread; 0: of none
-    region_pooling: str = "concatenate"  # concatenate | mean, over regions
+    audit_regions: int = 4  # whose noise recipes/embed_dna.py measures, evenly spread; 0: of none. That recipe's alone
+    region_pooling: str = "concatenate"  # concatenate | mean, over regions; of no use in recipes/embed_dna.py
     seed: int = 0  # of the random weights
 
     def __post_init__(self):

@@ -1,6 +1,7 @@
 """Words and YAML files: what a user wrote and a schema flow in; the schema with these values flows out, still unchecked."""
 
 import dataclasses
+import itertools
 import types
 import typing
 from collections.abc import Iterator
@@ -68,7 +69,7 @@ def _read_file(path: Path) -> Any:
         )
     try:
         content = OmegaConf.load(path)
-    except YAMLError as error:
+    except (YAMLError, OmegaConfBaseException) as error:
         raise ValueError(
             f"A YAML configuration was expected, got something else: {_first_line(error)}\n  file: {path}\n"
             "  fix: correct its brackets and indents."
@@ -84,7 +85,7 @@ def _read_file(path: Path) -> Any:
 def _read_word(word: str) -> Any:
     try:
         return OmegaConf.from_dotlist([word])
-    except YAMLError as error:
+    except (YAMLError, OmegaConfBaseException) as error:
         raise ValueError(
             f"A value in YAML was expected, got {word!r}: {_first_line(error)}\n  where: the command line\n"
             "  fix: close its brackets and quotes."
@@ -96,8 +97,14 @@ def _merge(base: Any, other: Any, where: str) -> Any:
     try:
         return OmegaConf.merge(base, other)
     except (OmegaConfBaseException, ValueError, TypeError) as error:
-        key, value = next(leaf for leaf in _leaves(OmegaConf.to_container(other)) if not _fits(base, *leaf))
-        raise ValueError(_complaint(OmegaConf.get_type(base), key, value, where)) from error
+        content = OmegaConf.to_container(other)
+        schema = OmegaConf.get_type(base)
+        misfits = (_complaint(schema, *leaf, where) for leaf in _leaves(content) if not _fits(base, *leaf))
+        numbers = (
+            f"Keys of {place} must be text; got {name!r}.\n  {where}\n  fix: write {place}.NAME= and a value of its kind."
+            for place, name in _keys_that_are_no_text(content)
+        )
+        raise ValueError(next(itertools.chain(misfits, numbers), str(error))) from error
 
 
 def _leaves(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -107,6 +114,15 @@ def _leaves(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
             yield from _leaves(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
+
+
+def _keys_that_are_no_text(node: dict[Any, Any], place: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys of groups, each with a key in it that is a number or the like."""
+    for name, value in node.items():
+        if not isinstance(name, str):
+            yield place, name
+        elif isinstance(value, dict):
+            yield from _keys_that_are_no_text(value, f"{place}.{name}".lstrip("."))
 
 
 def _fits(base: Any, key: str, value: Any) -> bool:

@@ -52,35 +52,38 @@ def main(argv: list[str] | None = None) -> Path:
         print(note)
     accelerator.wait_for_everyone()
 
-    # 4. The encoder, and whether it reads regions of this length.
-    if is_main and (note := checkpoints.open_run_folder(out, to_yaml(config)).note):
-        print(note)
+    # 4. The encoder, and whether it reads regions of this length; what it refuses leaves an earlier run where it is.
     encoder = load_dna_encoder(**dna.encoder_words(), device=accelerator.device)
     say(f"{dna.encoder}: {encoder.description}")
     dna_store.require_fit(list_regions(**sources), encoder.max_bases, dna.overlap)
+    try:
+        if is_main and (note := checkpoints.open_run_folder(out, to_yaml(config)).note):
+            print(note)
 
-    # 5. The store.
-    began = time.perf_counter()
-    summary = dna_store.build(read_haplotypes(**sources), encoder, stores, **dna.store_words(), **share_of_work(accelerator))
-    counts = sum_counts({key: encoder.counts[key] for key in COUNTS})
-    seconds = time.perf_counter() - began
-    say(dna_store.describe_build(summary))
-    say(describe_counts(counts, seconds))
+        # 5. The store.
+        began = time.perf_counter()
+        summary = dna_store.build(read_haplotypes(**sources), encoder, stores, **dna.store_words(), **share_of_work(accelerator))
+        counts = sum_counts({key: encoder.counts[key] for key in COUNTS})
+        seconds = time.perf_counter() - began
+        say(dna_store.describe_build(summary))
+        say(describe_counts(counts, seconds))
 
-    # 6. Whether the encoder tells people apart at all, and what was made.
-    if is_main:
-        audit = audit_store(config, summary.folder, sources, encoder)
-        write_atomically(out / "variant_sensitivity.tsv", lambda path: audit.to_csv(path, sep="\t", index=False))
-        inputs = {key: data.path(key) for key in ("genotypes", "reference", "regions", "pairs")}
-        facts = {"store": str(summary.folder), "encoder": encoder.description, "fingerprint": encoder.fingerprint}
-        facts["processes"] = accelerator.num_processes
-        checkpoints.write_json(out / "provenance.json", checkpoints.provenance(inputs, facts))
-        figures = {**summary._asdict(), "folder": str(summary.folder), "encoder": counts}
-        figures["bases_per_second"] = counts["bases"] / seconds
-        figures["verdicts"] = audit["verdict"].value_counts().to_dict()
-        checkpoints.write_json(out / "metrics.json", figures)
-    end_processes(accelerator)
-    checkpoints.close_run_folder(out)
+        # 6. What was made; then whether the encoder tells people apart at all.
+        if is_main:
+            inputs = {key: data.path(key) for key in ("genotypes", "reference", "regions", "pairs", "id_map")}
+            facts = {"store": str(summary.folder), "encoder": encoder.description, "fingerprint": encoder.fingerprint}
+            facts["processes"] = accelerator.num_processes
+            checkpoints.write_json(out / "provenance.json", checkpoints.provenance(inputs, facts))
+            figures = {**summary._asdict(), "folder": str(summary.folder), "encoder": counts}
+            figures["bases_per_second"] = counts["bases"] / seconds
+            checkpoints.write_json(out / "metrics.json", figures)  # the audit may run out of memory, and has a line to add
+            audit = audit_store(config, summary.folder, sources, encoder)
+            write_atomically(out / "variant_sensitivity.tsv", lambda path: audit.to_csv(path, sep="\t", index=False))
+            figures["verdicts"] = audit["verdict"].value_counts().to_dict()
+            checkpoints.write_json(out / "metrics.json", figures)
+        end_processes(accelerator)
+    finally:
+        checkpoints.close_run_folder(out)
     return out
 
 

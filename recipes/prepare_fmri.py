@@ -26,36 +26,38 @@ def main(argv: list[str] | None = None) -> Path:
 
     # 2. One process prepares; the others, if any were launched, wait.
     accelerator = start_processes(out, config.threads)
-    if accelerator.is_main_process:
-        # 3. Which scans there are: the pair table's, or all of data.bold.
-        if data.simulate:
-            simulate.write_cohort(Path(data.root), config.simulation)
-        runs = read_scans(
-            bold=data.path("bold"), space=data.space, pairs=data.path("pairs"),
-            mask=data.path("mask"), mask_rule=data.mask_rule, root=Path(data.root),
-        )  # fmt: skip
-        for note in describe_bare_runs(runs):
-            print(note)
+    try:
+        if accelerator.is_main_process:
+            # 3. Which scans there are: the pair table's, or all of data.bold.
+            if data.simulate:
+                simulate.write_cohort(Path(data.root), config.simulation)
+            runs = read_scans(
+                bold=data.path("bold"), space=data.space, pairs=data.path("pairs"),
+                mask=data.path("mask"), mask_rule=data.mask_rule, root=Path(data.root),
+            )  # fmt: skip
+            for note in describe_bare_runs(runs):
+                print(note)
 
-        # 4. The store.
-        if note := checkpoints.open_run_folder(out, to_yaml(config)).note:
-            print(note)
-        runs = bold_store.build(
-            runs, Path(config.stores.bold),
-            orientation=data.orientation, normalisation=data.normalisation, tr_s=data.tr_s, workers=config.workers,
-        )  # fmt: skip
+            # 4. The store.
+            if note := checkpoints.open_run_folder(out, to_yaml(config)).note:
+                print(note)
+            runs = bold_store.build(
+                runs, Path(config.stores.bold),
+                orientation=data.orientation, normalisation=data.normalisation, tr_s=data.tr_s, workers=config.workers,
+            )  # fmt: skip
 
-        # 5. What was made, run by run.
-        write_atomically(out / "runs.tsv", lambda path: runs.to_csv(path, sep="\t", index=False))
-        inputs = {key: data.path(key) for key in ("pairs", "mask")}
-        facts = {"store": config.stores.bold, "bold_sha256": bold_store.sources_hash(runs["store_path"])}
-        checkpoints.write_json(out / "provenance.json", checkpoints.provenance(inputs, facts))
-        figures = {"runs": len(runs), "people": int(runs["subject_id"].nunique()), "frames": int(runs["num_frames"].sum())}
-        checkpoints.write_json(out / "metrics.json", figures)
-        folder = Path(runs["store_path"].iloc[0]).parent
-        print(f"{figures['runs']} runs of {figures['people']} people are in {folder}; see {out / 'runs.tsv'}")
-    end_processes(accelerator)
-    checkpoints.close_run_folder(out)
+            # 5. What was made, run by run.
+            write_atomically(out / "runs.tsv", lambda path: runs.to_csv(path, sep="\t", index=False))
+            inputs = {key: data.path(key) for key in ("pairs", "mask")}
+            facts = {"store": config.stores.bold, "bold_sha256": bold_store.sources_hash(runs["store_path"])}
+            checkpoints.write_json(out / "provenance.json", checkpoints.provenance(inputs, facts))
+            figures = {"runs": len(runs), "people": int(runs["subject_id"].nunique()), "frames": int(runs["num_frames"].sum())}
+            checkpoints.write_json(out / "metrics.json", figures)
+            folder = Path(runs["store_path"].iloc[0]).parent
+            print(f"{figures['runs']} runs of {figures['people']} people are in {folder}; see {out / 'runs.tsv'}")
+        end_processes(accelerator)
+    finally:
+        checkpoints.close_run_folder(out)
     return out
 
 

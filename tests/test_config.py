@@ -165,7 +165,15 @@ def test_load_config_keeps_simulated_families_together():
 
 @pytest.mark.parametrize(
     ("schema", "word"),
-    [(SimulateCohortConfig, "seed=5"), (PrepareFMRIConfig, "checkpoint=a.safetensors"), (EmbedDNAConfig, "tracker=wandb")],
+    [
+        (SimulateCohortConfig, "seed=5"),
+        (PrepareFMRIConfig, "checkpoint=a.safetensors"),
+        (PrepareFMRIConfig, "seed=5"),
+        (EmbedDNAConfig, "tracker=wandb"),
+        (EmbedDNAConfig, "seed=5"),
+        (EmbedDNAConfig, "dna.region_pooling=mean"),
+        (ContrastiveConfig, "dna.audit_regions=0"),
+    ],
 )
 def test_load_config_refuses_shared_keys_that_a_recipe_has_no_use_for(schema, word):
     with pytest.raises(ValueError, match=rf"{word.split('=')[0]} has no use in .*must be left at"):

@@ -43,6 +43,12 @@ def test_store_words_are_what_the_store_and_the_audit_take():
         ("dna.overlap=-1", r"dna\.overlap must be at least 0; got -1.*\n.*\n  fix: set dna\.overlap=null"),
         ("dna.audit_regions=-1", r"dna\.audit_regions must be at least 0"),
         ("dna.options=3", r"dna\.options must be a group of keys with a value each; got 3"),
+        (
+            "dna.options={1: 6}",
+            r"Keys of dna\.options must be text; got 1\.\n.*\n  fix: write dna\.options\.NAME=",
+        ),
+        ("dna={options: {true: 6}}", r"Keys of dna\.options must be text; got True"),
+        ("dna.options={null: 6}", r"A value in YAML was expected, got 'dna\.options=\{null: 6\}': Incompatible key type"),
         ("dna.options.seed=3", r"dna\.options holds what one encoder alone has; got 'dna\.options\.seed'"),
         ("data.unphased=x", rf"data\.unphased must be one of {', '.join(UNPHASED_POLICIES)}; got 'x'"),
         ("data.missing=x", rf"data\.missing must be one of {', '.join(MISSING_POLICIES)}; got 'x'"),
@@ -51,3 +57,12 @@ def test_store_words_are_what_the_store_and_the_audit_take():
 def test_load_config_refuses_what_the_encoder_and_the_store_cannot_do(word, message):
     with pytest.raises(ValueError, match=message):
         load_config(EmbedDNAConfig, [word])
+
+
+def test_load_config_refuses_keys_of_options_in_a_file_that_are_no_text(tmp_path):
+    (tmp_path / "a.yaml").write_text("dna:\n  options:\n    1: 6\n")
+    (tmp_path / "b.yaml").write_text("dna:\n  options:\n    null: 6\n")
+    with pytest.raises(ValueError, match=r"Keys of dna\.options must be text; got 1\.\n  file: .*a\.yaml"):
+        load_config(EmbedDNAConfig, [f"config={tmp_path / 'a.yaml'}"])
+    with pytest.raises(ValueError, match=r"YAML configuration was expected, got something else: Incompat.*\n  file: .*b\.yaml"):
+        load_config(EmbedDNAConfig, [f"config={tmp_path / 'b.yaml'}"])

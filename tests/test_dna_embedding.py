@@ -32,7 +32,15 @@ def test_require_fit_lists_every_region_that_is_too_long():
     with pytest.raises(ValueError, match=message + r"  fix: set data\.region_window=100 .* or dna\.overlap"):
         require_fit(regions, 100, None)
     require_fit(regions, 100, 0)
+    require_fit(regions, 100, 99)
     require_fit(regions, 2000, None)
+
+
+@pytest.mark.parametrize("overlap", [100, 2000])
+def test_require_fit_refuses_an_overlap_of_whole_windows(overlap):
+    message = rf"dna\.overlap must be less than the 100 bases of the encoder's windows; got {overlap:,}\.\n.*\n  fix: set"
+    with pytest.raises(ValueError, match=message):
+        require_fit([Region("1", 0, 90, "G")], 100, overlap)
 
 
 def test_build_refuses_sequences_that_the_encoder_cannot_read(tmp_path):

@@ -1,6 +1,8 @@
 """Tests of the room `dna_part_file`: parts go to disk and back, and whatever is not whole or not ours is not used."""
 
+import errno
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -55,6 +57,17 @@ def test_read_parts_sets_damaged_parts_aside(region_file, caplog, damage):
     assert "a part is damaged" in caplog.text
     assert not path.exists() and path.with_name(f"{path.name}.damaged").exists()
     assert count_in_parts(region_file) == 2
+
+
+def test_read_parts_leaves_a_part_that_cannot_be_opened_where_it_is(region_file, monkeypatch):
+    def refuse(self, *_):
+        raise PermissionError(errno.EACCES, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(PermissionError, match=r"Permission denied: '.*A\.safetensors\.parts/1-"):
+        read_parts(region_file, HEADER, set_aside=True)
+    monkeypatch.undo()
+    assert len(read_parts(region_file, HEADER).files) == 2
 
 
 def test_remove_parts_removes_their_folder_too_but_nothing_that_is_not_theirs(region_file):

@@ -1,11 +1,24 @@
 """Tests of the room `dna_region_file`: a region goes to disk and back, and whatever happens to the file is noticed."""
 
+import errno
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from brainmt_align.data.dna_region_file import LONGEST_STEM, StoredRegion, read_region, region_path, shown_name, write_region
+from brainmt_align.data import dna_region_file
+from brainmt_align.data.dna_region_file import (
+    LONGEST_STEM,
+    StoredRegion,
+    read_region,
+    region_path,
+    set_aside,
+    shown_name,
+    write_region,
+)
 
 STORED = StoredRegion(
     vectors=np.arange(6, dtype=np.float32).reshape(3, 2),
@@ -91,6 +104,31 @@ def test_read_region_refuses_other_formats_and_kinds(path):
         path.write_bytes(content)
         with pytest.raises(ValueError, match="damaged or of another kind"):
             read_region(path)
+
+
+def test_read_region_passes_on_what_keeps_a_file_from_being_opened(path, monkeypatch):
+    def refuse(self, *_):
+        raise OSError(errno.EMFILE, "Too many open files", str(self))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(OSError, match=rf"Too many open files: '{re.escape(str(path))}'"):
+        read_region(path)
+    monkeypatch.undo()
+
+    def fail(*_, **__):
+        raise OSError("Cannot allocate memory (os error 12)")
+
+    monkeypatch.setattr(dna_region_file, "safe_open", fail)
+    with pytest.raises(OSError, match="Cannot allocate memory") as caught:
+        read_region(path)
+    assert caught.value.__notes__ == [f"  file: {path}"]
+
+
+def test_set_aside_keeps_every_damaged_file(tmp_path):
+    for number, name in enumerate(("A.damaged", "A.damaged-2", "A.damaged-3")):
+        (tmp_path / "A").write_text(str(number))
+        assert set_aside(tmp_path / "A") == tmp_path / name
+    assert [path.read_text() for path in sorted(tmp_path.iterdir())] == ["0", "1", "2"]
 
 
 def test_region_path_cuts_long_names_and_keeps_them_apart(tmp_path):

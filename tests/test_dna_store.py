@@ -13,6 +13,7 @@ import pytest
 from tqdm import tqdm
 
 from brainmt_align.data import dna_embedding, dna_store
+from brainmt_align.data.dna_part_file import write_part
 from brainmt_align.data.dna_region_file import read_region, write_region
 from brainmt_align.data.dna_store import StoreSummary, describe_build, open_store
 from brainmt_align.data.haplotypes import describe_counts, read_haplotypes
@@ -57,11 +58,8 @@ def test_build_embeds_nothing_when_the_store_is_complete(tmp_path):
 
 
 def test_build_refuses_a_store_that_cannot_be_written_to_before_it_embeds(tmp_path, monkeypatch):
-    def read_only(**_):
-        raise OSError(errno.EROFS, "Read-only file system")
-
     build_quietly([make_region("A", FIRST)], CountingEncoder(), tmp_path / "full")
-    monkeypatch.setattr(tempfile, "NamedTemporaryFile", read_only)
+    make_read_only(monkeypatch)
     build_quietly([make_region("A", FIRST)], CountingEncoder(), tmp_path / "full")  # complete, so it may be read-only
     more = [make_region("B", FIRST), make_region("A", {"carl": ("CCCC", "AAAA")}), make_region("A", {"carl": ("GGG", "AAAA")})]
     for folder, region in [("new", more[0]), *(("full", region) for region in more)]:
@@ -236,6 +234,69 @@ def test_build_sets_a_damaged_file_aside_and_embeds_its_region_anew(folder, tmp_
     assert "B.safetensors.damaged" in caplog.text and "is embedded anew" in caplog.text
     store = open_store(folder)
     np.testing.assert_array_equal(store.features(["ben"])[0, 0], store.features(["ben"])[0, 1])
+
+
+def make_read_only(monkeypatch):
+    """Nobody may write a file anywhere."""
+
+    def read_only(**_):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", read_only)
+
+
+def test_build_leaves_a_file_that_cannot_be_opened_where_it_is(folder, tmp_path, monkeypatch):
+    def refuse(self, *_):
+        raise OSError(errno.EIO, "Input/output error", str(self))
+
+    before = files_of(folder)
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(OSError, match=r"Input/output error: '.*A\.safetensors'"):
+        build_quietly([make_region("A", FIRST)], CountingEncoder(), tmp_path)
+    monkeypatch.undo()
+    assert files_of(folder) == before
+
+
+def test_build_leaves_a_damaged_file_where_it_is_when_the_store_cannot_be_written_to(folder, tmp_path, monkeypatch):
+    (folder / "B.safetensors").write_bytes(b"damaged")
+    make_read_only(monkeypatch)
+    with pytest.raises(PermissionError, match=r"refuses: Read-only file system\.\n  file: .*\n  fix: set stores\.dna="):
+        build_quietly([make_region("B", FIRST)], CountingEncoder(), tmp_path)
+    assert sorted(path.name for path in folder.iterdir()) == ["A.safetensors", "B.safetensors"]
+
+
+def test_build_keeps_what_was_set_aside_when_the_file_is_damaged_again(folder, tmp_path):
+    for content in (b"first", b"second"):
+        (folder / "B.safetensors").write_bytes(content)
+        build_quietly([make_region(name, FIRST) for name in "AB"], CountingEncoder(), tmp_path)
+    assert (folder / "B.safetensors.damaged").read_bytes() == b"first"
+    assert (folder / "B.safetensors.damaged-2").read_bytes() == b"second"
+
+
+@pytest.fixture
+def left_over(folder):
+    """The folder of parts that a launch had joined when it was killed."""
+    stored = read_region(folder / "A.safetensors")
+    hashes = [row.tobytes() for row in stored.hashes]
+    return write_part(folder / "A.safetensors", stored.header, stored.vectors[:2], hashes[:2]).parent
+
+
+@pytest.mark.parametrize("names", ["A", "CA"])
+def test_build_removes_parts_that_a_killed_launch_had_joined(left_over, tmp_path, names):
+    summary = build_quietly([make_region(name, FIRST) for name in names], CountingEncoder(), tmp_path)
+    assert not left_over.exists() and not (summary.folder / ".lock").exists()
+
+
+def test_build_leaves_parts_of_a_complete_region_that_others_may_need(left_over, tmp_path, monkeypatch):
+    region_file = left_over.with_name("A.safetensors")
+    write_part(region_file, read_region(region_file).header, np.zeros((1, 5), np.float32), [bytes(32)])
+    for read_only in (False, True):
+        if read_only:
+            next(left_over.glob("1-*")).unlink()
+            make_read_only(monkeypatch)
+        before = sorted(left_over.iterdir())
+        assert build_quietly([make_region("A", FIRST)], CountingEncoder(), tmp_path).sequences_embedded == 0
+        assert sorted(left_over.iterdir()) == before
 
 
 REGIONS = [make_region("A", many_people(20)), make_region("B", many_people(12, seed=1), "TTTT", start=50)]

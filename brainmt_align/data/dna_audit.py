@@ -1,11 +1,17 @@
 """DNA audit: a store, and a few of its sequences with their encoder, flow in; signal against noise, a row a region, flows out.
 
-An encoder may give two haplotypes vectors that differ by less than the same haplotype's own vector does when it runs in another
-batch, in another precision or, for networks that read k-mers, from another first base. Such a region tells nobody apart.
+An encoder may give two haplotypes vectors that differ by less than the same difference does when both run in other batches, in
+another precision or, for networks that read k-mers, from another first base. Such a region tells nobody apart.
+
+Like is compared with like. What a model gets of a person are features, a haplotype's vector less the reference's; so signal and
+noise are both medians over pairs of sequences, of the difference of their vectors: signal of how large it is, noise of how far it
+moves when both are embedded in another way. What moves all sequences of a region alike drops out of features, and is no noise.
 """
 
+import functools
+import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -16,11 +22,13 @@ from scipy.spatial.distance import pdist
 from brainmt_align.data.haplotypes import RegionHaplotypes
 from brainmt_align.data.stored_dna import DNAStore
 
+logger = logging.getLogger(__name__)
+
 SPREAD = 64
 """Sequences of a region whose pairs are looked at, evenly spread over those that people carry: at most 2,016 pairs."""
 
 MEASURED = 4
-"""Sequences of a region whose noise is measured, evenly spread over those of its commonest length."""
+"""Sequences of a region whose noise is measured, evenly spread over those of the commonest length, the reference aside."""
 
 ABOVE, UNDER, ROUNDING, SAME = "above noise", "under noise", "above rounding", "no variation"
 NOISES = ("noise_batch", "noise_precision", "noise_frame")
@@ -53,6 +61,24 @@ class _Asked(NamedTuple):
         """(n, D) float64."""
         return np.asarray(self.encoder.embed(sequences, **self.settings)).astype(np.float64)
 
+    def alone(self, sequences: list[str]) -> np.ndarray:
+        """(n, D), each in a batch of its own."""
+        return np.concatenate([self.embed([sequence]) for sequence in sequences])
+
+    def otherwise(self, sequences: list[str], dtype: str) -> np.ndarray:
+        """(n, D), each in a batch of its own, in the precision that is not `dtype`."""
+        with self.encoder.in_precision(OTHER_PRECISION[dtype]):
+            return self.alone(sequences)
+
+    def together(self, measured: list[str], alike: list[str]) -> np.ndarray:
+        """(1 + n, D): the reference and n sequences in full batches, in one where they are of one length."""
+        reference, *sequences = measured
+        budget = self.encoder.batch_tokens
+        if len(reference) == len(alike[0]):
+            return self.embed(_full_batch(measured, alike, budget))[: len(measured)]
+        own = self.embed(_full_batch([reference], [], budget))[:1]
+        return np.concatenate([own, self.embed(_full_batch(sequences, alike, budget))[: len(sequences)]])
+
 
 def choose_evenly(items: Sequence[Item], count: int) -> list[Item]:
     """At most `count` of the items in their order, the first and the last among them where there are two or more."""
@@ -63,9 +89,12 @@ def choose_evenly(items: Sequence[Item], count: int) -> list[Item]:
 def measure_noise(
     haplotypes: Iterable[RegionHaplotypes], encoder: MeasurableEncoder, *, pooling: str, strands: str, overlap: int | None
 ) -> pd.DataFrame:
-    """How far the vector of one and the same sequence moves for reasons that are not in its bases.
+    """How far features, haplotypes' vectors less the reference's, move for reasons that are not in the bases.
 
-    At most MEASURED sequences a region run alone (twice), once with all others that fit a full batch, and k times from offsets.
+    Haplotypes and reference are embedded alike in every way, since what moves all of them tells nobody apart: each alone, each
+    alone in the other precision, each in a full batch, and all from the same first base. Measured are the reference and at
+    most MEASURED other sequences a region. A noise that cannot be measured, as where the other precision does not fit the memory
+    or a cut text has no token without an N, is NaN, and one warning says so.
 
     Args:
         haplotypes: regions as `haplotypes.read_haplotypes` yields them.
@@ -73,24 +102,32 @@ def measure_noise(
         pooling, strands, overlap: of the store.
 
     Returns:
-        One row a region: `region`; Euclidean distances, each the largest of the measured sequences: `noise_batch` between running
-        alone and in a full batch of its length, `noise_precision` between float32 and bfloat16, `noise_frame` between the
-        k = bases_per_token reading frames, sequence[o:] for o in 0 … k-1, cut to as many whole tokens as all of them have (NaN
-        where k is 1); `dtype`, the precision in which the encoder made the store.
+        One row a region: `region`; medians, over the pairs a, b of the measured sequences, of the norm of (a - b embedded in
+        another way) - (a - b embedded plainly), which for b the reference is the move of a's feature: `noise_batch` for a full
+        batch of its length against running alone, `noise_precision` for bfloat16 against float32 or the other way round,
+        `noise_frame` for the reading frames sequence[o:], o in 1 … k-1, against o = 0, with k = bases_per_token, each cut to as
+        many whole tokens as all of a sequence's frames have, median over o as well (NaN where k is 1); `dtype`, the precision in
+        which the encoder made the store. NaN where people carry nothing but the reference.
     """
     asked = _Asked(encoder, {"pooling": pooling, "strands": strands, "overlap": overlap})
     dtype = str(encoder.dtype).rpartition(".")[2]
-    rows = []
+    rows, faults = [], []
     for region in haplotypes:
-        length = Counter(map(len, region.sequences)).most_common(1)[0][0]
-        alike = [sequence for sequence in region.sequences if len(sequence) == length]
-        sequences = choose_evenly(alike, MEASURED)
-        alone = np.concatenate([asked.embed([sequence]) for sequence in sequences])
-        with encoder.in_precision(OTHER_PRECISION[dtype]):
-            otherwise = np.concatenate([asked.embed([sequence]) for sequence in sequences])
-        together = asked.embed(_full_batch(sequences, alike, encoder.batch_tokens))[: len(sequences)]
-        frame = max(_frame_distance(sequence, asked) for sequence in sequences)
-        rows.append((region.name, _largest(alone - together), _largest(alone - otherwise), frame, dtype))
+        alike = _commonest_length([sequence for sequence in region.sequences if sequence != region.reference])
+        noises = dict.fromkeys(NOISES, np.nan)
+        for kind, move in _ways(region.reference, alike, asked, dtype).items() if alike else ():
+            try:
+                noises[kind] = _middle(move())
+            except (ValueError, RuntimeError) as error:
+                faults.append(f"{kind} of region {region.name} ({str(error).partition(chr(10))[0]})")
+        rows.append((region.name, *noises.values(), dtype))
+    if faults:
+        logger.warning(
+            "DNA audit: %d noises cannot be measured and are left out, first of all %s.\n"
+            "  fix: dna.audit_regions=0 measures none.",
+            len(faults),
+            faults[0],
+        )
     return pd.DataFrame(rows, columns=["region", *NOISES, "dtype"])
 
 
@@ -108,7 +145,8 @@ def variant_sensitivity(store: DNAStore, noise: pd.DataFrame | None = None) -> p
         embedding; the columns of `noise`, NaN for regions that are not in it; `noise`, the largest that applies: rounding, batch,
         frame, and precision for a bfloat16 store; `noise_of`, which one that is; `ratio`, signal ÷ noise; `below_noise`, the
         sequences other than the reference that lie no farther than the noise from it; `verdict`: "above noise", "under noise",
-        "above rounding" where the noise was not measured, "no variation" where people carry fewer than two sequences (NaN then).
+        "above rounding" where no noise that applies was measured, "no variation" where people carry fewer than two sequences
+        (NaN then).
     """
     columns = ["region", *NOISES, "dtype"]
     measured = pd.DataFrame(columns=columns) if noise is None else noise
@@ -119,7 +157,7 @@ def variant_sensitivity(store: DNAStore, noise: pd.DataFrame | None = None) -> p
         kinds = ["rounding", "noise_batch", "noise_frame", *(["noise_precision"] if row["dtype"] == "bfloat16" else [])]
         applying = {kind: row[kind] for kind in kinds if pd.notna(row[kind])}
         name, largest = max(applying.items(), key=lambda item: item[1])
-        verdict = UNDER if row["signal"] <= largest else ABOVE if pd.notna(row["noise_batch"]) else ROUNDING
+        verdict = UNDER if row["signal"] <= largest else ABOVE if len(applying) > 1 else ROUNDING
         told = {
             "noise": largest,
             "noise_of": name.removeprefix("noise_"),
@@ -138,12 +176,12 @@ def describe_sensitivity(table: pd.DataFrame, passes: int) -> str:
         table: of `variant_sensitivity`.
         passes: strings that the network ran to measure the noise.
     """
-    varying, measured = table[table["verdict"] != SAME], int(table["noise_batch"].notna().sum())
-    told = f"Variant sensitivity: noise measured in {measured} of {len(table)} regions ({passes:,} passes)"
-    judged, noise = varying[varying["noise_batch"].notna()], "noise"
-    if judged.empty:
-        judged, noise = varying, "float32 rounding"
+    measured = table[list(NOISES)].notna().any(axis=1)
+    varying = table[table["verdict"] != SAME]
+    told = f"Variant sensitivity: noise measured in {measured.sum()} of {len(table)} regions ({passes:,} passes)"
+    judged = varying if varying[measured].empty else varying[measured]
     if len(judged):
+        noise = "float32 rounding" if (judged["noise_of"] == "rounding").all() else "noise"
         ratios = judged["ratio"].fillna(0)
         least = judged.loc[ratios.idxmin(), "region"]
         told += f"; signal ÷ {noise} {ratios.median():,.4g} in the middle, least {ratios.min():,.4g} ({least})"
@@ -172,6 +210,32 @@ def _signal(store: DNAStore, r: int) -> dict[str, object]:
     }
 
 
+def _ways(reference: str, alike: list[str], asked: _Asked, dtype: str) -> dict[str, Callable[[], np.ndarray]]:
+    """What measures the moves (1 + n, …, D) of the vectors of the reference and n of the sequences alike, by kind of noise."""
+    measured = [reference, *choose_evenly(alike, MEASURED)]
+    plain = functools.cache(lambda: asked.alone(measured))
+    moves = (
+        lambda: asked.together(measured, alike) - plain(),
+        lambda: asked.otherwise(measured, dtype) - plain(),
+        lambda: _frame_moves(measured, asked),
+    )
+    return dict(zip(NOISES, moves, strict=True))
+
+
+def _commonest_length(sequences: list[str]) -> list[str]:
+    """Those of the sequences that have the length of most."""
+    lengths = Counter(map(len, sequences)).most_common(1)
+    return [sequence for sequence in sequences if len(sequence) == lengths[0][0]]
+
+
+def _middle(moves: np.ndarray) -> float:
+    """Moves (1 + n, …, D) of the vectors of sequences → the median norm of the moves of all differences of two; NaN of none."""
+    if not moves.size:
+        return np.nan
+    first, second = np.triu_indices(len(moves), 1)
+    return float(np.median(np.linalg.norm(moves[first] - moves[second], axis=-1)))
+
+
 def _full_batch(sequences: list[str], alike: list[str], batch_tokens: int) -> list[str]:
     """The sequences and as many others of their length as run at once: the region's own, then rotations of the first."""
     first, room = sequences[0], max(batch_tokens // len(sequences[0]), len(sequences))
@@ -179,15 +243,15 @@ def _full_batch(sequences: list[str], alike: list[str], batch_tokens: int) -> li
     return list(dict.fromkeys([*sequences, *alike, *turned]))[:room]
 
 
-def _frame_distance(sequence: str, asked: _Asked) -> float:
-    """The largest distance between two reading frames of a sequence; NaN where there is one frame or no whole token in each."""
+def _frame_moves(measured: list[str], asked: _Asked) -> np.ndarray:
+    """(1 + n, k - 1, D): how vectors of the frames from base 1 on differ from the first frame's.
+
+    Nothing is in it where there is one frame or no whole token in each.
+    """
     k = asked.encoder.bases_per_token
-    length = (len(sequence) - k + 1) // k * k
-    if k == 1 or length < k:
-        return np.nan
-    return float(pdist(asked.embed([sequence[offset : offset + length] for offset in range(k)])).max())
-
-
-def _largest(differences: np.ndarray) -> float:
-    """The largest norm of the rows."""
-    return float(np.linalg.norm(differences, axis=1).max())
+    lengths = [(len(sequence) - k + 1) // k * k for sequence in measured]
+    if k == 1 or min(lengths) < k:
+        return np.empty(0)
+    texts = [s[offset : offset + length] for s, length in zip(measured, lengths, strict=True) for offset in range(k)]
+    vectors = asked.embed(texts).reshape(len(measured), k, -1)
+    return vectors[:, 1:] - vectors[:, :1]

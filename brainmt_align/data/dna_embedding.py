@@ -52,7 +52,7 @@ class Job(NamedTuple):
 
 
 def require_fit(regions: Iterable[Region], max_bases: int, overlap: int | None) -> None:
-    """Refuse regions whose reference alone is too long for the encoder, before any of them is embedded.
+    """Refuse regions whose reference alone is too long for the encoder, and windows that share too much, before any work.
 
     Args:
         regions: after windowing.
@@ -60,8 +60,14 @@ def require_fit(regions: Iterable[Region], max_bases: int, overlap: int | None) 
         overlap: see `dna_store.build`.
 
     Raises:
-        ValueError: regions that are too long, and no overlap; the first of them listed.
+        ValueError: regions that are too long, and no overlap; the first of them listed. Windows of max_bases cannot share as
+            much as overlap.
     """
+    if overlap is not None and overlap >= max_bases:
+        raise ValueError(
+            f"DNA store: dna.overlap must be less than the {max_bases:,} bases of the encoder's windows; got {overlap:,}.\n"
+            f"  where: the configuration\n  fix: set dna.overlap={max_bases // 10}, or any other number below {max_bases}."
+        )
     lengths = {region.name: region.end - region.start for region in regions}
     faults = [f"{name} has {length:,} bases" for name, length in lengths.items() if length > max_bases]
     if faults and overlap is None:

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from brainmt_align.atomic import write_atomically
-from brainmt_align.data.dna_region_file import SETTINGS, content_hash
+from brainmt_align.data.dna_region_file import SETTINGS, content_hash, read_tensors
+from brainmt_align.data.dna_region_file import set_aside as put_aside
 
 logger = logging.getLogger(__name__)
 
@@ -63,19 +64,20 @@ def read_parts(region_file: Path, header: dict[str, str], set_aside: bool = Fals
         region_file: of the region.
         header: of the region as it is to be; parts of another IDENTITY are left where they are and not used.
         set_aside: warn of parts that cannot be used, and rename damaged ones to `<name>.damaged`. One process of a launch does.
+
+    Raises:
+        OSError: a part cannot be opened; that says nothing of what is in it.
     """
     vector_of: dict[bytes, np.ndarray] = {}
     files = []
     for path in sorted(_part_paths(region_file)):
         try:
-            with safe_open(path, framework="numpy") as file:
-                metadata = dict(file.metadata() or {})
-                tensors = {name: file.get_tensor(name) for name in TENSORS}
+            metadata, tensors = read_tensors(path, TENSORS)
             if metadata.pop("content_sha256") != content_hash(tensors, metadata) or metadata["format"] != FORMAT:
                 raise ValueError("its contents do not fit their hash or its format")
-        except (SafetensorError, OSError, KeyError, ValueError) as error:
+        except (SafetensorError, KeyError, ValueError) as error:
             if set_aside:
-                aside = path.replace(path.with_name(f"{path.name}.damaged"))
+                aside = put_aside(path)
                 logger.warning("DNA store: a part is damaged (%s); its sequences are embedded again.\n  file: %s", error, aside)
             continue
         different = [key for key in IDENTITY if metadata[key] != header[key]]
@@ -92,6 +94,11 @@ def read_parts(region_file: Path, header: dict[str, str], set_aside: bool = Fals
 def count_in_parts(region_file: Path) -> int:
     """Sequences in all parts of a region, told from the files' names: how far the processes of a launch are together."""
     return sum(int(path.name.partition("-")[0]) for path in _part_paths(region_file))
+
+
+def has_parts(region_file: Path) -> bool:
+    """Whether a region has a folder of parts, whatever is in it."""
+    return _parts_folder(region_file).is_dir()
 
 
 def remove_parts(region_file: Path, files: list[Path]) -> None:

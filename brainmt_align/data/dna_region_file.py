@@ -57,11 +57,10 @@ def read_region(path: Path) -> StoredRegion:
 
     Raises:
         ValueError: damaged, of another kind or format, of another region than its name says, values that are not finite.
+        OSError: the file cannot be opened; that says nothing of what is in it.
     """
     try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = dict(file.metadata() or {})
-            tensors = {name: file.get_tensor(name) for name in TENSORS}
+        metadata, tensors = read_tensors(path, TENSORS)
         if metadata["format"] != FORMAT:
             raise ValueError(f"format {metadata['format']!r}")
         if metadata.pop("content_sha256") != content_hash(tensors, metadata):
@@ -70,13 +69,38 @@ def read_region(path: Path) -> StoredRegion:
             raise ValueError("its embeddings are not finite")
         if path.name != region_path(path.parent, metadata["name"]).name:
             raise ValueError(f"it holds region {metadata['name']}")
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+    except (SafetensorError, KeyError, ValueError) as error:
         raise ValueError(
             f"DNA store: a region file of format {FORMAT!r} is expected, got one that is damaged or of another kind ({error}).\n"
             f"  file: {path}\n  fix: build the store again; that sets this file aside and keeps the other regions."
         ) from error
     samples = json.loads(metadata.pop("samples"))
     return StoredRegion(*(tensors[name] for name in TENSORS), samples, WITHOUT_WINDOWS | metadata)
+
+
+def read_tensors(path: Path, names: tuple[str, ...]) -> tuple[dict[str, str], dict[str, np.ndarray]]:
+    """Metadata and the named tensors of a file, unchecked.
+
+    Raises:
+        SafetensorError: no safetensors file, or one without these tensors.
+        OSError: the file cannot be opened.
+    """
+    with path.open("rb"):  # safetensors takes whatever keeps a file from being opened for its absence
+        try:
+            with safe_open(path, framework="numpy") as file:
+                return dict(file.metadata() or {}), {name: file.get_tensor(name) for name in names}
+        except OSError as error:
+            error.add_note(f"  file: {path}")
+            raise
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a damaged file to `<name>.damaged`, with a number behind that where it is not the first; returns the new path."""
+    aside, number = path.with_name(f"{path.name}.damaged"), 1
+    while aside.exists():
+        number += 1
+        aside = path.with_name(f"{path.name}.damaged-{number}")
+    return path.replace(aside)
 
 
 def write_region(path: Path, stored: StoredRegion) -> None:

@@ -7,6 +7,7 @@ dealt out by cost; each process leaves what it has finished in part files, which
 That one is replaced at once or not at all; a damaged one is set aside and made anew.
 """
 
+import contextlib
 import json
 import logging
 import time
@@ -20,7 +21,7 @@ from tqdm import tqdm
 
 from brainmt_align.atomic import require_writable
 from brainmt_align.data.dna_embedding import FrozenEncoder, Job, check_lengths, embed_share, hash_sequence, require_fit
-from brainmt_align.data.dna_part_file import read_parts, remove_parts
+from brainmt_align.data.dna_part_file import has_parts, read_parts, remove_parts
 from brainmt_align.data.dna_region_file import (
     SOURCE_FACTS,
     StoredRegion,
@@ -28,6 +29,7 @@ from brainmt_align.data.dna_region_file import (
     join_policies,
     read_region,
     region_path,
+    set_aside,
     write_region,
 )
 from brainmt_align.data.haplotypes import RegionHaplotypes, describe_counts
@@ -182,32 +184,38 @@ def _update_region(region: RegionHaplotypes, job: Job) -> list[str]:
     embed_share(update.new, set(missing), path, update.header, job)
     job.wait()
     job.bar.update(before + len(update.wanted) - job.bar.n)
-    if job.is_main:
+    if job.is_main and update.changed:
         _join(update, hash_sequence(region.reference), job)
+    elif job.is_main:
+        _remove_left_over(update, job.folder)
     return list(missing.values())
 
 
 def _prepare(path: Path, region: RegionHaplotypes, job: Job) -> _Update:
-    """Refuse, before anybody works, what cannot be written, is too long or would be of two kinds; set damaged files aside."""
-    update = _plan_update(path, region, job, set_aside=True)
+    """Refuse, before anybody works, what cannot be written, is too long or of two kinds; then set damaged files aside."""
+    update = _plan_update(path, region, job, _read_or_pass_over)
     if not update.changed:
         return update
     check_lengths(update.new.values(), region.name, len(region.reference), job)
     require_writable(job.folder, "stores.dna")
-    if not is_held(job.folder):
+    newly_held = not is_held(job.folder)
+    if newly_held:
         hold_folder(job.folder, *OWN)
         for torn in job.folder.glob("*.partial-*"):  # of a launch that was killed
             if torn.name.rpartition("-")[2].isdigit():
                 torn.unlink()
-        update = _plan_update(path, region, job, set_aside=True)  # another launch may have come to its end meanwhile
+    if newly_held or update.old is None:  # another launch may have come to its end meanwhile; or the file is damaged
+        update = _plan_update(path, region, job, _read_or_set_aside)
     read_parts(path, update.header, set_aside=True)
     return update
 
 
-def _plan_update(path: Path, region: RegionHaplotypes, job: Job, set_aside: bool = False) -> _Update:
-    """What there is, and what there must be."""
+def _plan_update(
+    path: Path, region: RegionHaplotypes, job: Job, read: Callable[[Path], StoredRegion | None] = read_region
+) -> _Update:
+    """What there is, and what there must be. read: what becomes of the region's file where there is one."""
     header = _header(region, job)
-    old = _read_or_set_aside(path) if set_aside else read_region(path) if path.exists() else None
+    old = read(path) if path.exists() else None
     if old is not None:
         check_settings(old.header, header, path)
     same_place = old is not None and all(old.header[key] == header[key] for key in PLACE)
@@ -235,16 +243,30 @@ def _join(update: _Update, reference: bytes, job: Job) -> None:
             f"{job.num_processes} process(es), got none for {len(absent)} of them.\n  file: {update.path}.parts\n"
             "  fix: let all processes work in one folder, and launch again; whatever is there is not computed again."
         )
-    if update.changed:
-        old = [] if update.old is None else update.old.vectors
-        vectors = np.stack([*old, *(parts.vector_of[digest] for digest in update.new)])
-        hashes = np.frombuffer(b"".join(update.row_of), dtype=np.uint8).reshape(len(update.row_of), 32)
-        reference_row = update.row_of[reference]
-        header = {**update.header, "reference_row": str(reference_row)}
-        stored = StoredRegion(vectors, hashes, vectors[reference_row], _rows(update.people), list(update.people), header)
-        write_region(update.path, stored)
-    if is_held(job.folder):
-        remove_parts(update.path, parts.files)
+    old = [] if update.old is None else update.old.vectors
+    vectors = np.stack([*old, *(parts.vector_of[digest] for digest in update.new)])
+    hashes = np.frombuffer(b"".join(update.row_of), dtype=np.uint8).reshape(len(update.row_of), 32)
+    reference_row = update.row_of[reference]
+    header = {**update.header, "reference_row": str(reference_row)}
+    stored = StoredRegion(vectors, hashes, vectors[reference_row], _rows(update.people), list(update.people), header)
+    write_region(update.path, stored)
+    remove_parts(update.path, parts.files)
+
+
+def _remove_left_over(update: _Update, folder: Path) -> None:
+    """Remove parts that a launch had joined when it was killed, unless others work in the store or it cannot be written to."""
+    if not has_parts(update.path):
+        return
+    newly_held = not is_held(folder)
+    with contextlib.suppress(OSError, RuntimeError):  # the region is complete, so nothing of this matters to the launch
+        if newly_held:
+            require_writable(folder, "stores.dna")
+            hold_folder(folder, *OWN)
+        parts = read_parts(update.path, update.header)
+        if parts.vector_of.keys() <= update.row_of.keys():  # others are of people who are not in the file yet
+            remove_parts(update.path, parts.files)
+    if newly_held:
+        release_folder(folder)
 
 
 def _rows(people: dict[str, np.ndarray]) -> np.ndarray:
@@ -271,14 +293,20 @@ def _header(region: RegionHaplotypes, job: Job) -> dict[str, str]:
     }
 
 
-def _read_or_set_aside(path: Path) -> StoredRegion | None:
-    """What a file holds; None where there is none or, then renamed, a damaged one."""
-    if not path.exists():
+def _read_or_pass_over(path: Path) -> StoredRegion | None:
+    """What a file holds; None where it is damaged."""
+    try:
+        return read_region(path)
+    except ValueError:
         return None
+
+
+def _read_or_set_aside(path: Path) -> StoredRegion | None:
+    """What a file holds; None where it is damaged, and then renamed."""
     try:
         return read_region(path)
     except ValueError as error:
-        aside = path.replace(path.with_name(f"{path.name}.damaged"))
+        aside = set_aside(path)
         logger.warning(
             "%s\n  file: %s\n  It is embedded anew; people whom only earlier builds named must be named again.",
             str(error).splitlines()[0],

@@ -153,6 +153,40 @@ def test_embed_dna_refuses_regions_too_long_for_the_encoder_before_it_embeds(gen
     assert table["noise_batch"].isna().all() and table["verdict"].tolist() == ["above rounding"] * 2
 
 
+def test_embed_dna_leaves_a_finished_run_alone_when_the_encoder_refuses_a_word(genomes, tmp_path):
+    words = [*genomes, f"stores.dna={tmp_path / 'dna'}", f"out={tmp_path / 'run'}", "dna.audit_regions=0"]
+    for word, message in [
+        ("dna.options.x=1", "Options of caduceus"),
+        ("dna.layer=99", "layer"),
+        ("dna.overlap=999999", "overlap"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            embed_dna.main([*words, word])
+        assert not (tmp_path / "run").exists() and not (tmp_path / "dna").exists()
+    embed_dna.main(words)
+    before = files_of(tmp_path / "run")
+    with pytest.raises(ValueError, match="Options of caduceus"):
+        embed_dna.main([*words, "dna.options.x=1"])
+    assert files_of(tmp_path / "run") == before and sorted(path.name for path in tmp_path.iterdir()) == ["dna", "run"]
+
+
+def test_embed_dna_tells_what_it_made_even_when_the_audit_fails(genomes, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(embed_dna.dna_audit, "measure_noise", fail)
+    ids = tmp_path / "ids.csv"
+    ids.write_text("participant_id,sample_id\n" + "".join(f"p{i},p{i}\n" for i in range(PEOPLE)))
+    words = [*genomes, f"stores.dna={tmp_path / 'dna'}", f"data.id_map={ids}", f"out={tmp_path / 'run'}"]
+    with pytest.raises(MemoryError):
+        embed_dna.main(words)
+    figures = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert figures["sequences_embedded"] > 60 and "verdicts" not in figures
+    facts = json.loads((tmp_path / "run" / "provenance.json").read_text())
+    assert facts["store"] == figures["folder"] and "id_map" in facts["inputs"]
+    assert not (tmp_path / "run" / ".lock").exists()
+
+
 def test_embed_dna_tells_a_bfloat16_store_from_a_float32_one_and_measures_it_against_float32(alone, genomes, tmp_path):
     words = [*genomes, f"stores.dna={tmp_path / 'dna'}", "dna.dtype=bfloat16", "dna.pooling=last", f"out={tmp_path / 'run'}"]
     embed_dna.main(words)

@@ -89,6 +89,18 @@ def test_preparation_refuses_a_foreign_place_before_it_reads_anything(tmp_path, 
         recipe.main([f"data.root={tmp_path / 'nowhere'}", f"out={tmp_path}"])
 
 
+@pytest.mark.parametrize(("recipe", "room"), [(prepare_fmri, "bold_store"), (embed_dna, "dna_store")])
+def test_preparation_lets_go_of_its_place_when_it_fails(cohort, tmp_path, monkeypatch, recipe, room):
+    def fail(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(getattr(recipe, room), "build", fail)
+    out = tmp_path / "run"
+    with pytest.raises(MemoryError):
+        recipe.main([f"data.root={cohort}", f"stores.bold={tmp_path / 'b'}", f"stores.dna={tmp_path / 'd'}", f"out={out}"])
+    assert [path.name for path in out.iterdir()] == ["config.yaml"]
+
+
 def test_preparation_takes_only_the_people_of_a_pair_table(words, cohort, tmp_path, capsys):
     bold = sorted(cohort.rglob("*desc-preproc_bold.nii.gz"))[:3]
     ids = ["sub-0004", "0005", "0006"]  # matched as the cohort does
