@@ -179,7 +179,8 @@ def describe_sensitivity(table: pd.DataFrame, passes: int) -> str:
     measured = table[list(NOISES)].notna().any(axis=1)
     varying = table[table["verdict"] != SAME]
     told = f"Variant sensitivity: noise measured in {measured.sum()} of {len(table)} regions ({passes:,} passes)"
-    judged = varying if varying[measured].empty else varying[measured]
+    judged = varying[measured[varying.index]]
+    judged = varying if judged.empty else judged
     if len(judged):
         noise = "float32 rounding" if (judged["noise_of"] == "rounding").all() else "noise"
         ratios = judged["ratio"].fillna(0)
