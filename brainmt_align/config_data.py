@@ -7,10 +7,9 @@ from typing import Any
 from brainmt_align.data.genotype_checks import MISSING_POLICIES, UNPHASED_POLICIES
 from brainmt_align.data.scan_table import MASK_RULES
 from brainmt_align.limits import complain, require_choice, require_orientation, require_range
-from encoders import DNA_ENCODERS
+from encoders import DNA_ENCODERS, OWN_WORDS
 
 LARGEST_SEED = 2**32 - 1  # that every generator takes
-OWN_WORDS = ("name", "checkpoint", "layer", "device", "dtype", "seed")  # of load_dna_encoder, for every encoder
 
 
 @dataclass

@@ -21,6 +21,9 @@ DNA_ENCODERS = {
     "evo2": ("encoders.evo2", "Evo2Encoder"),
 }
 
+OWN_WORDS = ("name", "checkpoint", "layer", "device", "dtype", "seed")
+"""What `load_dna_encoder` is called with for every encoder; other words are options of one."""
+
 
 def load_dna_encoder(
     name: str,
@@ -64,7 +67,7 @@ def load_dna_encoder(
         )
     module, class_name = DNA_ENCODERS[name]
     encoder_class = getattr(import_module(module), class_name)
-    known = set(inspect.signature(encoder_class.load).parameters) - {"checkpoint", "layer", "device", "dtype", "seed"}
+    known = set(inspect.signature(encoder_class.load).parameters) - set(OWN_WORDS)
     if unknown := sorted(options.keys() - known):
         raise ValueError(
             f"Options of {name} are {', '.join(sorted(known)) or 'none'}; got {', '.join(unknown)}.\n"

@@ -25,6 +25,7 @@ from encoders.dna_sequences import (
     checked_positions,
     clean_sequences,
     count_replaced,
+    cut_to_frame,
     equal_length_batches,
     masked_tokens,
     read_strand,
@@ -190,8 +191,7 @@ class DNAEncoder(ABC):
             TypeError, ValueError: as in `embed`.
         """
         (cleaned,) = clean_sequences([sequence], self.bases_per_token, self.max_bases, self.max_replaced)
-        frame = self._frames(len(cleaned))[0]
-        text = cleaned[frame : frame + (len(cleaned) - frame) // self.bases_per_token * self.bases_per_token]
+        text = cut_to_frame(cleaned, self._frames(len(cleaned))[0], self.bases_per_token)
         self._count([text])
         return self._run([text], self._keeps_graph())[0].to("cpu", torch.float32)
 
@@ -277,7 +277,7 @@ class DNAEncoder(ABC):
             self._precision = before
 
     def _stays_float32(self, name: str) -> bool:
-        return name.endswith(self.float32_weights) if self.float32_weights else False
+        return name.endswith(self.float32_weights)
 
     def _keeps_graph(self) -> bool:
         return bool(self._adapters) and torch.is_grad_enabled()

@@ -35,6 +35,11 @@ class Reader(NamedTuple):
     max_bases: int
     masks_n: bool
 
+    @property
+    def window(self) -> int:
+        """Bases of the longest text: whole tokens."""
+        return self.max_bases // self.bases_per_token * self.bases_per_token
+
 
 class Wish(NamedTuple):
     """What is pooled of a strand: all tokens ("mean"), the last one, or those within `radius` bases of `sites` ("variant")."""
@@ -102,7 +107,8 @@ def upper_case(sequence: str) -> str:
 
 def count_replaced(sequence: str) -> int:
     """Letters of an unchecked sequence that are read as N although they are none."""
-    return sum(letter not in _READ for letter in upper_case(sequence))
+    upper = upper_case(sequence)
+    return len(upper) - sum(map(upper.count, _READ))
 
 
 def checked_positions(sequences: Sequence[str], positions: Sequence[Sequence[int]] | None, pooling: str) -> list[tuple[int, ...]]:
@@ -145,10 +151,10 @@ def read_strand(strand: str, wish: Wish, frame: int, reader: Reader, overlap: in
         overlap: bases that two neighbouring windows share, where the strand is longer than one.
     """
     k = reader.bases_per_token
-    text = strand[frame : frame + (len(strand) - frame) // k * k]
+    text = cut_to_frame(strand, frame, k)
     pieces = []
     for start in _window_starts(len(text), reader, overlap):
-        window = text[start : start + reader.max_bases // k * k]
+        window = text[start : start + reader.window]
         chosen = _near(wish, frame + start, len(window) // k, k) if wish.pooling == "variant" else range(len(window) // k)
         if reader.masks_n and "N" in window:
             masked = set(masked_tokens(window, k))
@@ -157,6 +163,11 @@ def read_strand(strand: str, wish: Wish, frame: int, reader: Reader, overlap: in
             everything = len(chosen) == len(window) // k
             pieces.append(Piece(window, None if everything else tuple(chosen), len(chosen)))
     return [_last_token(pieces[-1], k)] if pieces and wish.pooling == "last" else pieces
+
+
+def cut_to_frame(strand: str, frame: int, k: int) -> str:
+    """The whole tokens of k bases from base `frame` on."""
+    return strand[frame : frame + (len(strand) - frame) // k * k]
 
 
 def masked_tokens(text: str, k: int) -> list[int]:
@@ -212,8 +223,7 @@ def _bases(positions: object, length: int) -> tuple[int, ...]:
 
 def _window_starts(length: int, reader: Reader, overlap: int) -> list[int]:
     """First bases of the windows: whole steps from the left, the last window flush with the end."""
-    k = reader.bases_per_token
-    window = reader.max_bases // k * k
+    k, window = reader.bases_per_token, reader.window
     if length <= window:
         return [0]
     step = max(k, (window - overlap) // k * k)

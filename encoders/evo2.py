@@ -22,9 +22,7 @@ from encoders.evo2_checkpoint import fetch, find_source
 from encoders.evo2_config import Evo2Config
 from encoders.evo2_fp8 import FP8Linear, TransformerEngineLinear, engine_refusal
 from encoders.evo2_network import Evo2, RotaryEmbedding, depth
-from encoders.evo2_weights import cast, fill, open_checkpoint, told_by_shapes
-
-LORA_TARGETS = ("projections", "out_filter_dense", "Wqkv", "out_proj", "l1", "l2", "l3")
+from encoders.evo2_weights import KEPT_IN_FLOAT32, cast, fill, open_checkpoint, told_by_shapes
 
 CPU_BATCH_TOKENS = 8_192
 GPU_BATCH_TOKENS = 32_768
@@ -64,8 +62,8 @@ class Evo2Encoder(DNAEncoder):
     1b_base and 20b no recommendation was published: None is our choice, the 7b's at their depth, "blocks.21.mlp.l3" in both.
     """
 
-    lora_targets = LORA_TARGETS
-    float32_weights = ("log_poles", "residues")
+    lora_targets = ("projections", "out_filter_dense", "Wqkv", "out_proj", "l1", "l2", "l3")
+    float32_weights = KEPT_IN_FLOAT32
 
     def __init__(self, model: Evo2, weights: str, device: torch.device, fp8: str = "off", chunk_bases: int | None = None) -> None:
         config, dtype = model.config, model.embedding_layer.weight.dtype

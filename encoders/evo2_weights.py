@@ -23,7 +23,9 @@ from encoders.evo2_network import Evo2
 from encoders.published import list_faults, reading, state_faults
 
 SCALES = "fp8_scales"
-_KEPT_IN_FLOAT32 = re.compile(r"\.(log_poles|residues|inv_freq)$")
+KEPT_IN_FLOAT32 = (".log_poles", ".residues", ".inv_freq")
+"""Ends of the names of tensors that stay in float32 in every precision."""
+
 _IGNORED = re.compile(r"unembed\.weight|.+\._extra_state|blocks\.\d+\.mixer\.mixer\.filter\.t")
 _ALLOWED = [io.BytesIO, bytes]
 
@@ -203,7 +205,7 @@ def fill(model: Evo2, checkpoint: Checkpoint, device: torch.device, dtype: torch
 
 def precision(key: str, dtype: torch.dtype) -> torch.dtype:
     """What a tensor is held in by a network of this precision: poles, residues and rotary frequencies in float32 always."""
-    return torch.float32 if _KEPT_IN_FLOAT32.search(key) else dtype
+    return torch.float32 if key.endswith(KEPT_IN_FLOAT32) else dtype
 
 
 def cast(model: Evo2, dtype: torch.dtype) -> Evo2:

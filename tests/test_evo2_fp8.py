@@ -80,7 +80,7 @@ class EngineLinear(nn.Linear):
         self.state = None
 
     def set_extra_state(self, state):
-        self.state = torch.load(state, weights_only=False)  # as the engine does, with bytes that this project wrote
+        self.state = torch.load(state, weights_only=True)
 
     def forward(self, x):
         if not EngineLinear.within or len(x) % 16 or self.training:

@@ -107,12 +107,13 @@ def embed_share(new: dict[bytes, str], missing: set[bytes], region_file: Path, h
     """
     if not missing:
         return
-    planned = job.encoder.batches(list(new.values()))
-    batches = [[sequence for sequence in batch if hash_sequence(sequence) in missing] for batch in planned]
+    digest_of = {sequence: digest for digest, sequence in new.items()}
+    planned = job.encoder.batches(list(digest_of))
+    batches = [[sequence for sequence in batch if digest_of[sequence] in missing] for batch in planned]
     shown = job.bar.n - (len(new) - len(missing))
     for unit in _units(_deal(list(filter(None, batches)), job.num_processes)[job.process], job.encoder.batch_tokens):
         vectors = _embed(unit, header["name"], job)
-        write_part(region_file, header, vectors, list(map(hash_sequence, unit)))
+        write_part(region_file, header, vectors, [digest_of[sequence] for sequence in unit])
         if job.is_main:
             job.bar.update(shown + min(count_in_parts(region_file), len(new)) - job.bar.n)
 

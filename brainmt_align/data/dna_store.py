@@ -221,11 +221,12 @@ def _plan_update(
     same_place = old is not None and all(old.header[key] == header[key] for key in PLACE)
     if same_place and (staying := set(old.samples).difference(region.samples)):
         join_policies(old.header, header, len(staying), path)
-    wanted = {hash_sequence(sequence): sequence for sequence in [*region.sequences, region.reference]}
+    digests = list(map(hash_sequence, region.sequences))
+    wanted = {**dict(zip(digests, region.sequences, strict=True)), hash_sequence(region.reference): region.reference}
     row_of = {} if old is None else {digest.tobytes(): row for row, digest in enumerate(old.hashes)}
     new = {digest: sequence for digest, sequence in wanted.items() if digest not in row_of}
     row_of |= {digest: len(row_of) + i for i, digest in enumerate(new)}
-    row_of_sequence = np.array([row_of[hash_sequence(sequence)] for sequence in region.sequences], dtype=np.int32)
+    row_of_sequence = np.array([row_of[digest] for digest in digests], dtype=np.int32)
     people = dict(zip(region.samples, row_of_sequence[region.index], strict=True))
     if same_place:
         people = dict(zip(old.samples, old.index, strict=True)) | people

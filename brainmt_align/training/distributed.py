@@ -166,7 +166,7 @@ def share_text(text: str | None) -> str:
     """
     if not is_distributed():
         return text or ""
-    device = torch.device("cuda") if dist.get_backend() == "nccl" else torch.device("cpu")
+    device = _meeting_device()
     content = torch.tensor(list((text or "").encode()) if dist.get_rank() == 0 else [], dtype=torch.uint8, device=device)
     length = torch.tensor([len(content)], device=device)
     dist.broadcast(length, 0)
@@ -174,6 +174,11 @@ def share_text(text: str | None) -> str:
         content = torch.empty(int(length), dtype=torch.uint8, device=device)
     dist.broadcast(content, 0)
     return bytes(content.tolist()).decode()
+
+
+def _meeting_device() -> torch.device:
+    """Where tensors must lie for the processes to exchange them."""
+    return torch.device("cuda" if dist.get_backend() == "nccl" else "cpu")
 
 
 class _SumOverProcesses(torch.autograd.Function):
@@ -209,7 +214,7 @@ def sum_counts(counts: Mapping[str, int]) -> dict[str, int]:
     """
     if not is_distributed():
         return dict(counts)
-    device = torch.device("cuda") if dist.get_backend() == "nccl" else torch.device("cpu")
+    device = _meeting_device()
     values = torch.tensor(list(counts.values()), dtype=torch.int64, device=device)
     dist.all_reduce(values)
     return dict(zip(counts, values.tolist(), strict=True))
