@@ -14,7 +14,7 @@ import pytest
 from brainmt_align.data import simulated_bold as scans
 from brainmt_align.data import simulated_genomes as genomes_room
 from brainmt_align.data.bids import sidecar_repetition_time
-from brainmt_align.data.simulate import CohortParameters, oracle_scores, write_cohort
+from brainmt_align.data.simulate import LATER, CohortParameters, oracle_scores, write_cohort
 from brainmt_align.data.simulated_oracle import _log_sd, _log_sd_moments, _whitening, oracle_of_people
 from brainmt_align.data.simulated_parameters import NOISE_SD
 
@@ -139,6 +139,27 @@ def test_write_cohort_lists_only_simulated_covariates(cohort, confounded):
     assert set(table["population"]) == {"A", "B"}
     assert table.groupby("family_id")["population"].nunique().max() == 1
     assert list(json.loads((confounded / "participants.json").read_text())) == list(table.columns)
+
+
+def test_write_cohort_changes_nothing_else_when_phenotypes_are_on(confounded, tmp_path):
+    parameters = dataclasses.replace(ALL_ON, phenotypes=True)
+    folder = write_cohort(tmp_path / "phenotypes", parameters, progress=False)
+    with_files, without = files_of(folder), files_of(confounded)
+    changed = {name for name, content in with_files.items() if without[name] != content}
+    assert set(with_files) == set(without)
+    assert changed <= {"participants.tsv", "participants.json", "truth.json", "genotypes.vcf.gz", "genotypes.vcf.gz.tbi"}
+    few, many = dosages(confounded), dosages(folder)
+    assert all((alleles == many[variant]).all() for variant, alleles in few.items())
+    assert not any(many[variant].any() for variant in set(many) - set(few))  # causal, and carried by nobody
+    table, plain = (pd.read_csv(place / "participants.tsv", sep="\t") for place in (folder, confounded))
+    pd.testing.assert_frame_equal(table[plain.columns], plain)
+    assert list(table.columns[len(plain.columns) :]) == ["cognition", "diagnosis", "severity"]
+    truth, before = truth_of(folder), truth_of(confounded)
+    assert "phenotypes" not in before and "phenotype_model" not in before
+    for sample_id, person in before["people"].items():
+        assert truth["people"][sample_id] | person == truth["people"][sample_id]
+    smaller = write_cohort(tmp_path / "smaller", dataclasses.replace(parameters, people=3), progress=False)
+    assert truth_of(smaller)["people"]["0003"] == truth["people"]["0003"]
 
 
 # Genomes
@@ -395,6 +416,28 @@ def test_write_cohort_names_the_differences_when_another_cohort_is_there(cohort)
         write_cohort(cohort, other, progress=False)
 
 
+def as_before_phenotypes(content: dict) -> dict:
+    return {name: value for name, value in content.items() if name not in LATER}
+
+
+def test_write_cohort_takes_a_cohort_of_before_phenotypes_for_one_without(cohort, tmp_path):
+    folder, truth = shutil.copytree(cohort, tmp_path / "cohort"), truth_of(cohort)
+    older = json.dumps({**truth, "parameters": as_before_phenotypes(truth["parameters"])})
+    (folder / "truth.json").write_text(older)
+    assert write_cohort(folder, TINY, progress=False) == folder
+    assert (folder / "truth.json").read_text() == older
+    with pytest.raises(ValueError, match=r"other parameters(.|\n)*phenotypes: False there, True asked for"):
+        write_cohort(folder, dataclasses.replace(TINY, phenotypes=True, age=True), progress=False)
+
+
+def test_write_cohort_resumes_an_interrupted_one_of_before_phenotypes(cohort, tmp_path):
+    partial = tmp_path / "cohort.partial"
+    partial.mkdir()
+    (partial / "parameters.json").write_text(json.dumps(as_before_phenotypes(truth_of(cohort)["parameters"])))
+    (partial / "kept.txt").write_text("not started anew")
+    assert (write_cohort(tmp_path / "cohort", TINY, progress=False) / "kept.txt").is_file()
+
+
 def test_write_cohort_refuses_a_folder_of_something_else(tmp_path):
     (tmp_path / "thesis.txt").write_text("keep me")
     with pytest.raises(FileExistsError, match=r"holds something else(.|\n)*fix: name another folder"):
@@ -445,6 +488,18 @@ def test_check_finds_combinations_that_cannot_be():
     with pytest.raises(ValueError, match="founder_haplotypes must be at least 4004 for people=2000") as caught:
         CohortParameters(people=2000, causal_variants=5).check()
     assert "traits * causal_variants must not exceed regions * common_variants = 24; got 30." in str(caught.value)
+
+
+def test_check_finds_phenotypes_that_cannot_be():
+    with pytest.raises(ValueError, match=r"brain_share \+ genetic_share \+ confound_share must not exceed 1; got 1\.1\."):
+        CohortParameters(brain_share=0.8).check()
+    CohortParameters(phenotypes=True, age=True, brain_share=0.7, genetic_share=0.2, confound_share=0.1).check()
+    message = r"confound_share must be 0 where neither age nor sex is simulated; got 0\.15 \(age=true or sex=true simulates"
+    with pytest.raises(ValueError, match=message):
+        CohortParameters(phenotypes=True).check()
+    CohortParameters(phenotypes=True, confound_share=0.0).check()
+    with pytest.raises(ValueError, match=r"3 phenotypes \* causal_variants must not exceed .* = 4; got 6\."):
+        CohortParameters(phenotypes=True, sex=True, regions=1, traits=2, causal_variants=2).check()
 
 
 def test_check_knows_a_range_for_every_parameter():

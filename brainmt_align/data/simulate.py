@@ -4,11 +4,11 @@ The layout of the folder:
 
     bold/                 BIDS derivatives: in sub-0001/func/ the run …_desc-preproc_bold.nii.gz, its …_desc-brain_mask.nii.gz
                           and …_desc-confounds_timeseries.tsv
-    participants.tsv      participant_id and the simulated covariates; participants.json describes the columns
+    participants.tsv      participant_id, the simulated covariates and phenotypes; participants.json describes the columns
     genotypes.vcf.gz      phased genotypes, sample ids without `sub-`; .tbi beside it
     reference.fa          reference sequence of all contigs; .fai beside it
     regions.bed           the regions (genes), 0-based half-open
-    truth.json            what was planted: parameters, causal variants, genetic values, latent traits, noise
+    truth.json            what was planted: parameters, causal variants, genetic values, latent traits, noise, phenotypes
     truth_maps.nii.gz     the true spatial maps, (X, Y, Z, K) and, last, the motion map where heads move
 """
 
@@ -24,6 +24,7 @@ from tqdm import tqdm
 from brainmt_align.atomic import write_atomically
 from brainmt_align.data import simulated_bold as scans
 from brainmt_align.data import simulated_genomes as genomes_room
+from brainmt_align.data import simulated_phenotypes as phenotypes_room
 from brainmt_align.data.simulated_oracle import oracle_scores
 from brainmt_align.data.simulated_parameters import NOISE_SD, CohortParameters, generator
 
@@ -40,6 +41,8 @@ FILES = [
     "truth_maps.nii.gz",
 ]
 FORMAT = 1  # raised when the same parameters would give other files
+# Parameters that cohorts of format 1 may lack: they were written before there were phenotypes, and have none.
+LATER = ("phenotypes", "brain_share", "genetic_share", "confound_share", "prevalence", "missing_share")
 COLUMNS = {
     "participant_id": {"Description": "simulated person"},
     "age": {"Description": "simulated age at the scan", "Units": "years"},
@@ -47,6 +50,7 @@ COLUMNS = {
     "site": {"Description": "simulated scanner"},
     "population": {"Description": "simulated population of descent"},
     "family_id": {"Description": "people with the same value are full siblings"},
+    **phenotypes_room.COLUMNS,
 }
 
 
@@ -67,7 +71,7 @@ def write_cohort(folder: Path | str, parameters: CohortParameters, progress: boo
     Raises:
         ValueError: parameters that cannot be simulated, or a folder that holds a cohort of other parameters.
         FileExistsError: the folder, or `<folder>.partial`, holds something else than a simulated cohort, or files of it are gone.
-        RuntimeError: the regions never held enough common variants.
+        RuntimeError: the regions never held enough common variants, or none that a phenotype could have for itself.
     """
     parameters.check()
     folder = Path(folder)
@@ -76,14 +80,21 @@ def write_cohort(folder: Path | str, parameters: CohortParameters, progress: boo
     partial = folder.with_name(f"{folder.name}.partial")
     _open_partial(partial, parameters)
     genomes = genomes_room.draw_genomes(parameters)
-    genomes_room.write_genomes(partial, genomes, parameters.sample_ids)
+    phenotypes = phenotypes_room.plan_phenotypes(parameters, genomes) if parameters.phenotypes else []
+    genomes_room.write_genomes(partial, genomes, parameters.sample_ids, [phenotype.direct for phenotype in phenotypes])
     people = _draw_people(parameters, genomes.values_PK)
-    _write_participants(partial, parameters, people)
+    drawn = {each.name: phenotypes_room.draw_phenotype(parameters, each, genomes, people) for each in phenotypes}
+    _write_participants(partial, parameters, people, drawn)
     brain = scans.make_brain(parameters)
     scans.write_description(partial, parameters.tr_s)
     for person in tqdm(people, desc="simulated scans", unit="run", disable=not progress):
         scans.write_run(partial, parameters, brain, person)
-    _write_truth(partial, parameters, genomes, people, brain)
+    truth = _make_truth(parameters, genomes, people)
+    if phenotypes:
+        truth |= _truth_of_phenotypes(parameters, genomes, phenotypes)
+        for sample_id, known in truth["people"].items():
+            known["phenotypes"] = {name: table.loc[sample_id].to_dict() for name, table in drawn.items()}
+    _write_truth(partial, parameters, truth, brain)
     partial.replace(folder)
     (folder / "parameters.json").unlink()
     return folder
@@ -96,6 +107,9 @@ def _as_json(parameters: CohortParameters) -> dict:
 
 def _differences(found: dict, parameters: CohortParameters) -> list[str]:
     wanted = _as_json(parameters)
+    if "phenotypes" not in found:
+        defaults = _as_json(CohortParameters())
+        found = {**found, **{name: defaults[name] for name in LATER}}
     names = [name for name in {**wanted, **found} if wanted.get(name) != found.get(name)]
     return [f"{name}: {found.get(name)!r} there, {wanted.get(name)!r} asked for" for name in names]
 
@@ -179,26 +193,24 @@ def _covariates(parameters: CohortParameters, person: scans.Person) -> dict:
     return columns
 
 
-def _write_participants(folder: Path, parameters: CohortParameters, people: list[scans.Person]) -> None:
+def _write_participants(
+    folder: Path, parameters: CohortParameters, people: list[scans.Person], drawn: dict[str, pd.DataFrame]
+) -> None:
     rows = [
         {"participant_id": f"sub-{parameters.sample_ids[person.index]}", **_covariates(parameters, person)} for person in people
     ]
     table = pd.DataFrame(rows)
-    table.to_csv(folder / "participants.tsv", sep="\t", index=False)
+    for name, phenotype in drawn.items():
+        table[name] = phenotype["value"].mask(phenotype["blank"]).to_numpy()
+    table.to_csv(folder / "participants.tsv", sep="\t", index=False, na_rep="n/a")
     described = {name: COLUMNS[name] for name in table.columns}
     write_atomically(folder / "participants.json", lambda path: path.write_text(json.dumps(described, indent=2) + "\n"))
 
 
-def _write_truth(
-    folder: Path, parameters: CohortParameters, genomes: genomes_room.Genomes, people: list[scans.Person], brain: scans.Brain
-) -> None:
-    """Write truth_maps.nii.gz and truth.json; the latter completes the cohort."""
+def _make_truth(parameters: CohortParameters, genomes: genomes_room.Genomes, people: list[scans.Person]) -> dict:
+    """What truth.json says, but for the phenotypes."""
     moves = parameters.motion_mm > 0
-    maps_VK = np.column_stack([brain.maps_VK, brain.edge_V]) if moves else brain.maps_VK
-    maps_XYZK = np.zeros((*brain.mask_XYZ.shape, maps_VK.shape[1]), dtype=np.float32)
-    maps_XYZK[brain.mask_XYZ] = maps_VK
-    scans.save_volume(folder / "truth_maps.nii.gz", maps_XYZK, brain.affine)
-    truth = {
+    return {
         "description": (
             "Simulated: nobody was scanned or sequenced. BOLD(v, t) = site_scale * (static(v) + signal_sd * sum_k "
             "exp(amplitude * latent_k) * map_k(v) * s_k(t) + motion(v, t) + noise(v, t)); s_k and noise are AR(1) of SD 1 and "
@@ -221,6 +233,25 @@ def _write_truth(
             for person in people
         },
     }
+
+
+def _truth_of_phenotypes(
+    parameters: CohortParameters, genomes: genomes_room.Genomes, phenotypes: list[phenotypes_room.Phenotype]
+) -> dict:
+    """What truth.json says of the phenotypes as such; people's components stand with the people."""
+    entries = {
+        each.name: {**phenotypes_room.describe(parameters, each), "direct": _trait_entry(each.direct, genomes.regions)}
+        for each in phenotypes
+    }
+    return {"phenotype_model": phenotypes_room.MODEL, "phenotypes": entries}
+
+
+def _write_truth(folder: Path, parameters: CohortParameters, truth: dict, brain: scans.Brain) -> None:
+    """Write truth_maps.nii.gz and truth.json; the latter completes the cohort."""
+    maps_VK = np.column_stack([brain.maps_VK, brain.edge_V]) if parameters.motion_mm > 0 else brain.maps_VK
+    maps_XYZK = np.zeros((*brain.mask_XYZ.shape, maps_VK.shape[1]), dtype=np.float32)
+    maps_XYZK[brain.mask_XYZ] = maps_VK
+    scans.save_volume(folder / "truth_maps.nii.gz", maps_XYZK, brain.affine)
     write_atomically(folder / "truth.json", lambda path: path.write_text(json.dumps(truth, indent=1) + "\n"))
 
 

@@ -1,6 +1,6 @@
 """Simulated genomes: parameters flow in; haplotypes, causal variants, and VCF, FASTA and BED files flow out."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -90,8 +90,9 @@ def draw_genomes(parameters: CohortParameters) -> Genomes:
     """
     regions = _with_indels([_draw_region(parameters, index) for index in range(parameters.regions)], parameters)
     founders_PHR = _draw_people(parameters)
-    traits = _draw_traits(regions, parameters)
-    values_PK = np.stack([_genetic_values(trait, regions, founders_PHR) for trait in traits], axis=1)
+    names = [f"trait{trait + 1}" for trait in range(parameters.traits)]
+    traits = draw_traits(regions, parameters, generator(parameters.seed, "traits"), names)
+    values_PK = np.stack([genetic_values(trait, regions, founders_PHR) for trait in traits], axis=1)
     return Genomes(regions, founders_PHR, traits, values_PK)
 
 
@@ -231,13 +232,27 @@ def _draw_people(parameters: CohortParameters) -> np.ndarray:
     return founders_PHR
 
 
-def _draw_traits(regions: list[FounderRegion], parameters: CohortParameters) -> list[Trait]:
-    """Draw the causal variants, dealt over the regions in turn, each used once, and scale their effects in the population."""
-    rng = generator(parameters.seed, "traits")
-    queues = [_spread_variants(region, parameters, rng) for region in regions]
+def draw_traits(
+    regions: list[FounderRegion],
+    parameters: CohortParameters,
+    rng: np.random.Generator,
+    names: Sequence[str],
+    before: Sequence[Trait] = (),
+) -> list[Trait]:
+    """Draw the causal variants, dealt over the regions in turn, each used once, and scale their effects in the population.
+
+    Args:
+        regions: R founder regions.
+        parameters: checked parameters.
+        rng: what they are drawn from.
+        names: of the traits.
+        before: traits whose variants are used again only where a region has no others left.
+    """
+    used = [{v.site for trait in before for v in trait.variants if v.region == index} for index in range(len(regions))]
+    queues = [_spread_variants(region, parameters, rng, sorted(own)) for region, own in zip(regions, used, strict=True)]
     order = rng.permutation(len(regions))
     traits = []
-    for trait in range(parameters.traits):
+    for trait, name in enumerate(names):
         slots = [int(order[(trait * parameters.causal_variants + k) % len(regions)]) for k in range(parameters.causal_variants)]
         variants = []
         for region in slots:
@@ -245,27 +260,34 @@ def _draw_traits(regions: list[FounderRegion], parameters: CohortParameters) -> 
             frequency = regions[region].alleles_SF[site].mean()
             size = np.exp(0.25 * rng.standard_normal()) / np.sqrt(2 * frequency * (1 - frequency))
             variants.append(CausalVariant(region, site, float(rng.choice([-1, 1]) * size)))
-        mean, sd = _population_moments(variants, regions, parameters)
+        mean, sd = population_moments(variants, regions, parameters)
         scaled = [variant._replace(effect=variant.effect / sd) for variant in variants]
-        traits.append(Trait(f"trait{trait + 1}", scaled, mean / sd))
+        traits.append(Trait(name, scaled, mean / sd))
     return traits
 
 
-def _spread_variants(region: FounderRegion, parameters: CohortParameters, rng: np.random.Generator) -> list[int]:
-    """The region's common variants, each the least correlated with those before it: traits that share a region stay apart."""
+def _spread_variants(region: FounderRegion, parameters: CohortParameters, rng: np.random.Generator, used: list[int]) -> list[int]:
+    """The region's common variants, each the least correlated with those before it: traits that share a region stay apart.
+
+    Those that are `used` count as before all others, and come last.
+    """
     inside = (region.positions >= region.start) & (region.positions < region.end)
     left = rng.permutation(np.flatnonzero(inside & _is_common(region.alleles_SF, parameters))).tolist()
+    left = [site for site in left if site not in used]
     r2_SS = np.corrcoef(region.alleles_SF) ** 2
-    chosen = [left.pop(0)]
+    chosen = list(used) or [left.pop(0)]
     while left:
         chosen.append(left.pop(int(np.argmin([r2_SS[site, chosen].max() for site in left]))))
-    return chosen
+    return chosen[len(used) :] + used
 
 
-def _population_moments(
+def population_moments(
     variants: list[CausalVariant], regions: list[FounderRegion], parameters: CohortParameters
 ) -> tuple[float, float]:
-    """Mean and SD of the unscaled genetic value under random mating within populations of equal size, regions unlinked."""
+    """Mean and SD of sum of effect * ALT alleles under random mating within populations of equal size, regions unlinked.
+
+    A variant may stand in the list more than once.
+    """
     means, variances = np.zeros(parameters.populations), np.zeros(parameters.populations)
     for region in {variant.region for variant in variants}:
         own = [variant for variant in variants if variant.region == region]
@@ -276,7 +298,7 @@ def _population_moments(
     return float(means.mean()), float(np.sqrt(variances.mean() + means.var()))
 
 
-def _genetic_values(trait: Trait, regions: list[FounderRegion], founders_PHR: np.ndarray) -> np.ndarray:
+def genetic_values(trait: Trait, regions: list[FounderRegion], founders_PHR: np.ndarray) -> np.ndarray:
     """(people,) genetic values of a trait."""
     values = np.full(len(founders_PHR), -trait.mean)
     for variant in trait.variants:
@@ -286,10 +308,11 @@ def _genetic_values(trait: Trait, regions: list[FounderRegion], founders_PHR: np
     return values
 
 
-def write_genomes(folder: Path, genomes: Genomes, sample_ids: list[str]) -> None:
+def write_genomes(folder: Path, genomes: Genomes, sample_ids: list[str], further: Sequence[Trait] = ()) -> None:
     """Write `reference.fa` + `.fai`, `regions.bed` and `genotypes.vcf.gz` + `.tbi` into a folder.
 
-    The VCF holds the variants that somebody of the cohort carries and all causal ones, as phased diploid genotypes.
+    The VCF holds the variants that somebody of the cohort carries and all causal ones, those of `further` traits among them, as
+    phased diploid genotypes.
     """
     contigs: dict[str, list[int]] = {}
     for index, region in enumerate(genomes.regions):
@@ -311,7 +334,8 @@ def write_genomes(folder: Path, genomes: Genomes, sample_ids: list[str]) -> None
         file.write(str(header))
         for own in contigs.values():
             for index in own:
-                file.writelines(_vcf_lines(genomes, index))
+                causal = {each.site for trait in (*genomes.traits, *further) for each in trait.variants if each.region == index}
+                file.writelines(_vcf_lines(genomes, index, causal))
     pysam.tabix_index(str(plain), preset="vcf", force=True)
 
 
@@ -323,10 +347,9 @@ def _write_fasta(path: Path, sequences: dict[str, str], width: int = 60) -> None
     pysam.faidx(str(path))
 
 
-def _vcf_lines(genomes: Genomes, index: int) -> Iterator[str]:
-    """VCF records of one region, in order."""
+def _vcf_lines(genomes: Genomes, index: int, causal: set[int]) -> Iterator[str]:
+    """VCF records of one region, in order; those of causal sites also where nobody carries them."""
     region = genomes.regions[index]
-    causal = {variant.site for trait in genomes.traits for variant in trait.variants if variant.region == index}
     words = np.array([["0|0", "0|1"], ["1|0", "1|1"]])
     for site, position in enumerate(region.positions.tolist()):
         alleles_PH = region.alleles_SF[site][genomes.founders_PHR[:, :, index]]

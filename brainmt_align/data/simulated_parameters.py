@@ -18,7 +18,11 @@ STREAMS = (
     "static",
     "motion",
     "bold",
+    "direct",
+    "phenotypes",
+    "missing",
 )
+PHENOTYPES = ("cognition", "diagnosis", "severity")
 NOISE_SD = 10.0  # of one voxel's noise, in the arbitrary intensity units of the written runs
 
 
@@ -75,6 +79,13 @@ class CohortParameters:
         motion_mm: mean framewise displacement, millimetres; 0 = the heads are still.
         motion_effect: size of the motion artefact at the brain's edge in SDs of the signal, for a displacement of `motion_mm`.
         family_size: siblings in a family; 1 = unrelated people. Parents are not part of the cohort.
+        phenotypes: simulate phenotypes (`simulated_phenotypes` has the model). The shares below are those of the variance of
+            each phenotype's liability; what they leave is chance.
+        brain_share: from the latent traits that the scans show.
+        genetic_share: from a genetic value of its own that the scans do not show.
+        confound_share: from age and sex, as far as they are simulated; 0 where neither is.
+        prevalence: share of cases, and of severities above `none`.
+        missing_share: probability that a phenotype's value is blank in the table.
     """
 
     people: int = 360
@@ -111,6 +122,12 @@ class CohortParameters:
     motion_mm: float = 0.0
     motion_effect: float = 1.0
     family_size: int = 1
+    phenotypes: bool = False
+    brain_share: float = 0.5
+    genetic_share: float = 0.15
+    confound_share: float = 0.15
+    prevalence: float = 0.3
+    missing_share: float = 0.0
 
     @property
     def signal_sd(self) -> float:
@@ -150,7 +167,7 @@ class CohortParameters:
             )
 
     def _conflicts(self) -> list[str]:
-        """What no single value shows: combinations that leave too few founders or variants."""
+        """What no single value shows: combinations that leave too few founders or variants, or more than a whole of variance."""
         faults = []
         needed = self.families * (2 if self.family_size == 1 else 4) + 4 * self.populations
         if needed > self.founder_haplotypes:
@@ -162,6 +179,24 @@ class CohortParameters:
             faults.append(
                 f"traits * causal_variants must not exceed regions * common_variants = {self.regions * self.common_variants}; "
                 f"got {self.traits * self.causal_variants}."
+            )
+        shares = self.brain_share + self.genetic_share + self.confound_share
+        if shares > 1 + 1e-9:
+            faults.append(f"brain_share + genetic_share + confound_share must not exceed 1; got {shares:g}.")
+        return faults + (self._conflicts_of_phenotypes() if self.phenotypes else [])
+
+    def _conflicts_of_phenotypes(self) -> list[str]:
+        faults = []
+        if self.confound_share > 0 and not (self.age or self.sex):
+            faults.append(
+                f"confound_share must be 0 where neither age nor sex is simulated; got {self.confound_share:g} "
+                "(age=true or sex=true simulates them)."
+            )
+        needed, there = len(PHENOTYPES) * self.causal_variants, self.regions * self.common_variants
+        if needed > there:
+            faults.append(
+                f"{len(PHENOTYPES)} phenotypes * causal_variants must not exceed regions * common_variants = {there}; "
+                f"got {needed}."
             )
         return faults
 
@@ -200,6 +235,12 @@ _RANGES = {
     "motion_mm": _Range(float, 0, 10),
     "motion_effect": _Range(float, 0, 100),
     "family_size": _Range(int, 1),
+    "phenotypes": _Range(bool, 0, 1),
+    "brain_share": _Range(float, 0, 1),
+    "genetic_share": _Range(float, 0, 1),
+    "confound_share": _Range(float, 0, 1),
+    "prevalence": _Range(float, 0.001, 0.999),
+    "missing_share": _Range(float, 0, 0.99),
 }
 _KIND_WORDS = {int: "a whole number", float: "a number", bool: "true or false"}
 
