@@ -17,6 +17,7 @@ from brainmt_align.data.splits import (
     load_split,
     make_split,
     save_split,
+    seen_people,
 )
 
 SETTINGS = {"parts": (6, 1, 2), "seed": 3, "groups": None}
@@ -50,6 +51,11 @@ def test_make_split_does_not_depend_on_the_order_of_the_people():
     order = np.random.default_rng(0).permutation(60)
     ids, families, sites = ([values[i] for i in order] for values in (people(60), groups, strata))
     assert make_split(ids, seed=5, groups=families, strata=sites) == make_split(people(60), seed=5, groups=groups, strata=strata)
+
+
+def test_make_split_gives_the_split_that_it_always_gave():
+    split = make_split(people(60), seed=5, groups=[i // 3 for i in range(60)], strata=[i % 4 for i in range(60)])
+    assert fingerprint(split).startswith("f38e413ce495b64a")  # a frozen split that is made again must be the same
 
 
 def test_make_split_depends_on_the_seed():
@@ -254,6 +260,15 @@ def test_check_unseen_refuses_test_people_whom_a_checkpoint_has_seen(tmp_path, t
     seen = set(second.split.test) - set(first.split.test)
     with pytest.raises(ValueError, match=rf"got {len(seen)} of 10 whom it was trained or chosen on: {min(seen)}"):
         check_unseen(tmp_path / "best.safetensors", second.split)
+
+
+def test_seen_people_are_those_of_training_and_validation(tmp_path, table):
+    frozen = choose_split(table, (4, 1, 1), 0)
+    save_split(tmp_path / "split.json", *frozen)
+    everyone = table["subject_id"].tolist()
+    assert seen_people(tmp_path / "best.safetensors", everyone) == sorted(frozen.split.train + frozen.split.validation)
+    assert seen_people(tmp_path / "best.safetensors", frozen.split.test) == []
+    assert seen_people(tmp_path / "elsewhere" / "best.safetensors", everyone) is None
 
 
 def test_fingerprint_changes_with_who_is_where(table):

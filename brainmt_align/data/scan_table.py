@@ -23,7 +23,9 @@ def runs_of_pairs(pairs: pd.DataFrame, root: str | Path | None) -> pd.DataFrame:
 
     An id that is unusable is missing; the pair table's own reader complains of it.
     """
-    scans = pairs.drop(columns=["participant_id", "sample_id"]).assign(subject_id=clean_ids(pairs["participant_id"]).ids)
+    scans = pairs.drop(columns=["participant_id", "sample_id"], errors="ignore").assign(
+        subject_id=clean_ids(pairs["participant_id"]).ids
+    )
     scans = scans[scans["bold_path"].notna()]
     for column in {"bold_path", "mask_path"} & set(scans):
         scans = scans.assign(**{column: [path if pd.isna(path) else str(Path(root or "") / path) for path in scans[column]]})

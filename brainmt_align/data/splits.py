@@ -1,8 +1,7 @@
 """Splits: subject ids with their families and strata flow in; train, validation and test parts, frozen in a file, flow out."""
 
-import hashlib
 import json
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +9,8 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from brainmt_align.atomic import write_atomically
-from brainmt_align.data.tables import is_blank, some
+from brainmt_align.data.dealing import Label, blocks_of, check_people, content_hash, deal_blocks, round_sizes
+from brainmt_align.data.tables import some
 
 FAMILIES = "family_id"  # the participants' column that tells relatives, by its usual name
 PARTS = ("train", "validation", "test")
@@ -35,9 +35,8 @@ def make_split(
 ) -> Split:
     """Deal people out to train, validation and test; the same people and seed give the same parts in whatever order they come.
 
-    Groups are never divided. They are dealt out by size, the largest first, within a size by their make-up of strata, and each
-    goes to the part that is the furthest behind its share (Sainte-Laguë). So every part gets its share of large and small
-    groups and of every stratum, and the sizes are exact unless groups forbid it.
+    Groups are never divided; every part gets its share of large and small groups and of every stratum, and the sizes are exact
+    unless groups forbid it: see `deal_blocks`.
 
     Args:
         subject_ids: one id a person.
@@ -49,16 +48,10 @@ def make_split(
     Raises:
         ValueError: repeated ids, shares that do not fit, labels that are missing or of another length, a group that fits nowhere,
             or a part that stays empty.
-
-    Reference:
-        Sainte-Laguë 1910, the divisor method with the quotients (seats + 1/2) / share.
     """
-    people = _check_people(subject_ids, groups, strata)
+    people = check_people(subject_ids, groups, strata)
     targets = _target_sizes(fractions, len(people))
-    blocks = defaultdict(list)
-    for person in sorted(people):
-        group, stratum = people[person]
-        blocks[person if groups is None else group].append((person, stratum))
+    blocks = blocks_of(people, grouped=groups is not None)
     too_large = {str(group): len(block) for group, block in blocks.items() if len(block) > max(targets)}
     if too_large:
         listed = some([f"{group} ({size} people)" for group, size in sorted(too_large.items())])
@@ -66,16 +59,14 @@ def make_split(
             f"Split: no part can hold a group of more than {max(targets)} people; got {listed}.\n"
             "  fix: give the largest part a larger share, or check the groups' labels."
         )
-    parts: tuple[list[str], ...] = ([], [], [])
-    for block in sorted(blocks.values(), key=lambda block: _dealing_order(block, seed)):
-        parts[_most_behind([len(part) for part in parts], targets, len(block))].extend(person for person, _ in block)
+    parts = deal_blocks(list(blocks.values()), targets, seed)
     empty = [name for name, part in zip(PARTS, parts, strict=True) if not part]
     if empty:
         raise ValueError(
             f"Split: every part needs people; {' and '.join(empty)} got none of {len(people)} people in {len(blocks)} groups.\n"
             "  fix: give it a larger share, or bring more people."
         )
-    return Split(*(sorted(part) for part in parts), seed)
+    return Split(*parts, seed)
 
 
 class FrozenSplit(NamedTuple):
@@ -165,7 +156,7 @@ def describe_families(people: pd.DataFrame, groups: str | None) -> str | None:
 
 def fingerprint(split: Split) -> str:
     """SHA-256 of who is in which part."""
-    return _hash(split._asdict())
+    return content_hash(split._asdict())
 
 
 def check_unseen(checkpoint: str | Path, split: Split) -> str | None:
@@ -181,17 +172,29 @@ def check_unseen(checkpoint: str | Path, split: Split) -> str | None:
     Raises:
         ValueError: test people of today were training or validation people then; or the file is no split.
     """
-    path = Path(checkpoint).parent / "split.json"
-    if not path.is_file():
+    seen = seen_people(checkpoint, split.test)
+    if seen is None:
         return f"No split.json lies beside {checkpoint}: whether it was trained on today's test people cannot be told."
-    earlier, _ = _read_split(path)
-    seen = sorted(set(split.test) & {*earlier.train, *earlier.validation})
     if seen:
+        path = Path(checkpoint).parent / "split.json"
         raise ValueError(
             f"Split: test people must be new to the checkpoint, got {len(seen)} of {len(split.test)} whom it was trained or "
             f"chosen on: {some(seen)}.\n  file: {path}\n  fix: keep to that split with split.file={path}."
         )
     return None
+
+
+def seen_people(checkpoint: str | Path, subject_ids: Sequence[str]) -> list[str] | None:
+    """Those of some people whom a checkpoint was trained or chosen on, sorted; None where no split.json lies beside it.
+
+    Raises:
+        ValueError: the file is no split.
+    """
+    path = Path(checkpoint).parent / "split.json"
+    if not path.is_file():
+        return None
+    earlier, _ = _read_split(path)
+    return sorted(set(subject_ids) & {*earlier.train, *earlier.validation})
 
 
 def save_split(path: str | Path, split: Split, settings: Mapping[str, Any]) -> Path:
@@ -203,10 +206,10 @@ def save_split(path: str | Path, split: Split, settings: Mapping[str, Any]) -> P
         settings: what the split was made with, as JSON can hold it; `load_split` compares it.
     """
     path = Path(path)
-    everyone = [*split.train, *split.validation, *split.test]
-    content = {"format": FORMAT, "settings": _as_json(settings), **split._asdict(), "people_sha256": _hash(sorted(everyone))}
+    everyone = content_hash(sorted([*split.train, *split.validation, *split.test]))
+    content = {"format": FORMAT, "settings": _as_json(settings), **split._asdict(), "people_sha256": everyone}
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(content | {"sha256": _hash(content)}, indent=1) + "\n"
+    text = json.dumps(content | {"sha256": content_hash(content)}, indent=1) + "\n"
     return write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
@@ -230,7 +233,7 @@ def load_split(
     """
     path = Path(path)
     split, saved_settings = _read_split(path)
-    faults = _compare_people(split, _check_people(subject_ids, groups, None), grouped=groups is not None)
+    faults = _compare_people(split, check_people(subject_ids, groups, None), grouped=groups is not None)
     faults += _compare_settings(saved_settings, _as_json(settings))
     if faults:
         raise ValueError(
@@ -264,44 +267,16 @@ def _read_split(path: Path) -> tuple[Split, dict[str, Any]]:
             f"Split: expected a file of format {FORMAT!r}, got something else ({error!r}).\n  file: {path}\n"
             "  fix: delete it to have the split made again."
         ) from error
-    if _hash(content) != saved_hash:
+    if (found := content_hash(content)) != saved_hash:
         raise ValueError(
-            f"Split: its content should hash to {saved_hash[:12]}…, got {_hash(content)[:12]}…: it was edited or damaged.\n"
+            f"Split: its content should hash to {saved_hash[:12]}…, got {found[:12]}…: it was edited or damaged.\n"
             f"  file: {path}\n  fix: restore it from a backup, or delete it to have the split made again "
             "(results then no longer compare)."
         )
     return split, saved_settings
 
 
-def _check_people(
-    subject_ids: Sequence[str], groups: Sequence[Hashable] | None, strata: Sequence[Hashable] | None
-) -> dict[str, tuple[Hashable, str]]:
-    """Group and stratum of each person; without labels None and one stratum for all."""
-    subject_ids = list(subject_ids)
-    repeated = [person for person, count in Counter(subject_ids).items() if count > 1]
-    if repeated or not subject_ids:
-        raise ValueError(
-            f"Split: expected one id a person, got {len(subject_ids)} ids; repeated: {some(repeated) or 'none'}.\n"
-            "  fix: pass the subject_id column of the cohort's people."
-        )
-    labels = {}
-    for name, values in (("groups", groups), ("strata", strata)):
-        labels[name] = [None] * len(subject_ids) if values is None else list(values)
-        if len(labels[name]) != len(subject_ids):
-            raise ValueError(
-                f"Split: expected one label of {name} for each of {len(subject_ids)} people, got {len(labels[name])}.\n"
-                f"  fix: take {name} from the same table as the ids."
-            )
-        blank = [] if values is None else [who for who, label in zip(subject_ids, labels[name], strict=True) if is_blank(label)]
-        if blank:
-            raise ValueError(
-                f"Split: expected a label of {name} for everyone, got none for {some(blank)}.\n"
-                "  fix: fill the column; people without relatives get a group of their own."
-            )
-    return {who: (group, str(stratum)) for who, group, stratum in zip(subject_ids, *labels.values(), strict=True)}
-
-
-def _target_sizes(fractions: Sequence[float], num_people: int) -> tuple[int, int, int]:
+def _target_sizes(fractions: Sequence[float], num_people: int) -> list[int]:
     """People of each part: counts as they are, fractions rounded by the largest remainder."""
     counts = all(float(each).is_integer() for each in fractions) and sum(fractions) > 1
     total = num_people if counts else 1
@@ -311,33 +286,17 @@ def _target_sizes(fractions: Sequence[float], num_people: int) -> tuple[int, int
             f"{', '.join(f'{each:g}' for each in fractions)} (sum {sum(fractions):g}).\n  fix: correct the three numbers."
         )
     exact = [float(each) * (1 if counts else num_people) for each in fractions]
-    sizes = [int(each + 1e-9) for each in exact]
-    for part in sorted(range(3), key=lambda part: sizes[part] - exact[part])[: num_people - sum(sizes)]:
-        sizes[part] += 1
+    sizes = round_sizes(exact, num_people)
     empty = [name for name, size in zip(PARTS, sizes, strict=True) if size == 0]
     if empty:
         raise ValueError(
             f"Split: every part needs people; a share of {', '.join(f'{each:g}' for each in fractions)} of {num_people} people "
             f"leaves {' and '.join(empty)} without any.\n  fix: give it a larger share, or bring more people."
         )
-    return tuple(sizes)
+    return sizes
 
 
-def _dealing_order(block: list[tuple[str, str]], seed: int) -> tuple:
-    """Largest first, then by the strata of the members, then as the seed shuffles; a hash, so no library's generator matters."""
-    make_up = sorted(stratum for _, stratum in block)
-    return (-len(block), _hash([seed, make_up]), _hash([seed, [person for person, _ in block]]))
-
-
-def _most_behind(sizes: Sequence[int], targets: Sequence[int], more: int) -> int:
-    """The part that `more` people go to: the one furthest behind its share among those with room, else the least overfilled."""
-    room = [part for part in range(3) if sizes[part] + more <= targets[part]]
-    if room:
-        return min(room, key=lambda part: (sizes[part] + more / 2) / targets[part])
-    return min(range(3), key=lambda part: (sizes[part] + more) / targets[part])
-
-
-def _compare_people(split: Split, people: Mapping[str, tuple[Hashable, str]], grouped: bool) -> list[str]:
+def _compare_people(split: Split, people: Mapping[str, Label], grouped: bool) -> list[str]:
     part_of = {person: name for name in PARTS for person in getattr(split, name)}
     new, gone = sorted(people.keys() - part_of.keys()), sorted(part_of.keys() - people.keys())
     faults = [f"people that it does not have: {some(new)}"] if new else []
@@ -345,7 +304,7 @@ def _compare_people(split: Split, people: Mapping[str, tuple[Hashable, str]], gr
     if grouped:
         parts_of_group = defaultdict(set)
         for person in people.keys() & part_of.keys():
-            parts_of_group[people[person][0]].add(part_of[person])
+            parts_of_group[people[person].group].add(part_of[person])
         torn = sorted(str(group) for group, parts in parts_of_group.items() if len(parts) > 1)
         faults += [f"groups that lie in two parts: {some(torn)}"] if torn else []
     return faults
@@ -358,7 +317,3 @@ def _compare_settings(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[
 
 def _as_json(settings: Mapping[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(dict(settings)))
-
-
-def _hash(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

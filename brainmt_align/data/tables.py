@@ -123,7 +123,7 @@ def read_table(
             f"  file: {path}\n  fix: rename the file by what it holds, or convert it."
         )
     id_columns = dict.fromkeys([id_column, *text_columns])
-    table = _read_parquet(path, id_columns) if suffix in PARQUET else _read_text(path, SEPARATORS[suffix], id_columns)
+    table = _read_parquet(path, id_columns) if suffix in PARQUET else read_delimited(path, SEPARATORS[suffix], id_columns)
     if id_column not in table.columns:
         raise ValueError(
             f"Table: column {id_column!r} is missing; the table has {some([repr(str(c)) for c in table.columns], 12)}.\n"
@@ -143,7 +143,17 @@ def read_table(
     return table.assign(**{id_column: pd.Series(ids, index=table.index, dtype="str")})
 
 
-def _read_text(path: Path, separator: str, id_columns: Iterable[str]) -> pd.DataFrame:
+def read_delimited(path: Path, separator: str, text_columns: Iterable[str]) -> pd.DataFrame:
+    """Read a text file with a header, gzipped or not, whatever its suffix; MISSING are missing values.
+
+    Args:
+        path: the file.
+        separator: one character, or a regular expression.
+        text_columns: columns that are never read as numbers; those that the file lacks are passed over.
+
+    Raises:
+        ValueError: an empty file, rows longer than the header, or a file that was cut off.
+    """
     try:
         with warnings.catch_warnings():
             # Rows longer than the header are only a warning to pandas, which then drops their last cells.
@@ -151,7 +161,7 @@ def _read_text(path: Path, separator: str, id_columns: Iterable[str]) -> pd.Data
             return pd.read_csv(
                 path,
                 sep=separator,
-                dtype=dict.fromkeys(id_columns, "str"),
+                dtype=dict.fromkeys(text_columns, "str"),
                 na_values=MISSING,
                 keep_default_na=False,
                 index_col=False,
