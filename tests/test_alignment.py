@@ -6,7 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from brainmt_align.model.alignment import AlignmentModel, BatchStandardisation, DNATower, FMRITower, fit_region_statistics
+from brainmt_align.model.alignment import (
+    AlignmentModel,
+    BatchStandardisation,
+    DNATower,
+    FMRITower,
+    fit_region_statistics,
+    region_statistics_of,
+)
 from encoders import BrainMT, BrainMTConfig
 
 
@@ -103,6 +110,19 @@ def test_dna_tower_refuses_regions_without_any_variation():
         DNATower(fit_region_statistics([torch.zeros(4, 3, 2, 5)], torch.ones(3, 5)))
 
 
+def test_fmri_tower_leaves_out_projector_and_standardisation():
+    torch.manual_seed(0)
+    whole, bold = FMRITower(small_brainmt(), output_dim=7), torch.randn(3, 4, 1, 16, 16, 16)
+    plain = FMRITower(whole.encoder, output_dim=None, standardise=False)
+    standardised = FMRITower(whole.encoder, output_dim=None)
+    assert (whole.output_dim, plain.output_dim, standardised.output_dim) == (7, 16, 16)
+    assert torch.equal(plain(bold), whole.features(bold))
+    assert torch.equal(standardised(bold), whole.standardise(whole.features(bold)))
+    keys = [key for key in whole.state_dict() if not key.startswith("projector.")]
+    assert list(standardised.state_dict()) == keys
+    assert list(plain.state_dict()) == [key for key in keys if not key.startswith("standardise.")]
+
+
 @pytest.mark.parametrize("depth", [(1, 0), (1, 1)])
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
 def test_alignment_model_gives_unit_rows_and_gradient_to_every_trained_parameter(region_features, pooling, depth):
@@ -151,3 +171,12 @@ def test_towers_refuse_an_unknown_pooling(region_features):
         FMRITower(small_brainmt(), "max")
     with pytest.raises(ValueError, match=r"dna\.region_pooling must be one of concatenate, mean, got 'sum'"):
         DNATower(fit_region_statistics([region_features], torch.ones(3, 5)), pooling="sum")
+
+
+def test_region_statistics_of_gives_back_what_a_tower_was_built_with(region_features):
+    statistics = fit_region_statistics([region_features], torch.ones(3, 5))
+    model = AlignmentModel(FMRITower(small_brainmt()), {"caduceus": DNATower(statistics)})
+    again = region_statistics_of(model.state_dict(), "caduceus")
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(again, statistics, strict=True))
+    with pytest.raises(ValueError, match=r"the DNA encoder evo2 was expected in the checkpoint, got caduceus\."):
+        region_statistics_of(model.state_dict(), "evo2")

@@ -1,9 +1,12 @@
 """BrainMT for a cohort: new, or from official weights."""
 
+import dataclasses
+import json
+
 import pytest
 import torch
 
-from brainmt_align.model.brain import build_brainmt
+from brainmt_align.model.brain import build_brainmt, rebuild_brainmt
 from encoders import BrainMT, BrainMTConfig
 
 SMALL = {"embed_dim": 8, "depth": (1, 1), "stem_channels": (2, 2), "d_state": 2}
@@ -44,3 +47,16 @@ def test_build_brainmt_interpolates_official_positions_for_a_longer_window(offic
     assert (
         weights["temporal_pos_embedding"].min() <= positions.min() <= positions.max() <= weights["temporal_pos_embedding"].max()
     )
+
+
+def test_rebuild_brainmt_has_the_recorded_sizes_and_todays_regularisation():
+    recorded = dataclasses.asdict(BrainMTConfig(volume_shape=(16, 12, 8), num_frames=6, num_classes=0, **SMALL))
+    recorded = json.loads(json.dumps(recorded))
+    assert rebuild_brainmt(recorded, 4).config == BrainMTConfig(**recorded)
+    assert rebuild_brainmt(recorded, 6, {"drop_path_rate": 0.3, "embed_dim": 99}).config.drop_path_rate == 0.3
+
+
+def test_rebuild_brainmt_refuses_a_window_longer_than_the_recorded_positions():
+    recorded = dataclasses.asdict(BrainMTConfig(volume_shape=(16, 12, 8), num_frames=6, num_classes=0, **SMALL))
+    with pytest.raises(ValueError, match=r"at most 6 frames were expected(?s:.*)got 7"):
+        rebuild_brainmt(recorded, 7)

@@ -22,6 +22,7 @@ from brainmt_align.training.checkpoints import (
     open_run_folder,
     provenance,
     read_description,
+    read_weights,
     save_progress,
     save_weights,
     write_json,
@@ -300,3 +301,28 @@ def test_provenance_names_no_commit_of_a_repository_that_merely_contains_the_pac
     subprocess.run([*git, "add", "."], cwd=tmp_path, check=True)
     subprocess.run([*git, "commit", "-q", "-m", "tracked"], cwd=tmp_path, check=True)
     assert len(provenance({}, {})["git_commit"]) == 40
+
+
+def test_open_run_folder_takes_the_folders_of_several_models_for_its_own(tmp_path):
+    out = tmp_path / "run"
+    open_run_folder(out, "a: 1\n", resumable="folds.json")
+    (out / "fmri_seed0_fold3").mkdir()
+    (out / "fmri_seed0_fold3" / "best.safetensors.partial-1").touch()
+    (out / "folds.json").write_text("{}")
+    close_run_folder(out)
+    assert open_run_folder(out, "a: 1\n", resumable="folds.json").resumed
+    assert list((out / "fmri_seed0_fold3").iterdir()) == []
+    close_run_folder(out)
+
+
+def test_read_weights_gives_tensors_and_description_of_the_wanted_kind(tmp_path):
+    model = nn.Linear(3, 2)
+    save_weights(tmp_path / "a.safetensors", model, {"orientation": "RAS"})
+    save_weights(tmp_path / "p.safetensors", model, {"orientation": "RAS", "targets": {}})
+    weights = read_weights(tmp_path / "a.safetensors", {"orientation": "RAS"})
+    assert torch.equal(weights.state["weight"], model.weight) and weights.description == {"orientation": "RAS"}
+    assert "targets" in read_weights(tmp_path / "p.safetensors", {}, kind="a phenotype model").description
+    with pytest.raises(ValueError, match="checkpoint of an alignment was expected, got one of a phenotype model"):
+        read_weights(tmp_path / "p.safetensors", {})
+    with pytest.raises(ValueError, match="orientation: expected LAS, got RAS"):
+        read_weights(tmp_path / "a.safetensors", {"orientation": "LAS"})

@@ -71,14 +71,17 @@ class BatchStandardisation(nn.Module):
 
 
 class FMRITower(nn.Module):
-    """BrainMT → pooled features → standardisation over the gathered batch → projector.
+    """BrainMT → pooled features → standardisation over the gathered batch → projector; the last two can be left out.
 
     Args:
         encoder: a BrainMT; what takes no part is frozen: a classification head and, without attention blocks, their norm and MLP.
         pooling: "cls" (the CLS row after the attention blocks) or "mean" (all token rows averaged).
         dropout: the projector's.
-        output_dim: E.
+        output_dim: E; None: no projector, and E is the encoder's width.
         sum_over_processes: see BatchStandardisation.
+        standardise: False: the features go on as they are.
+
+    `output_dim` is E.
 
     Raises:
         ValueError: an unknown pooling.
@@ -89,8 +92,9 @@ class FMRITower(nn.Module):
         encoder: nn.Module,
         pooling: str = "cls",
         dropout: float = 0.1,
-        output_dim: int = 512,
+        output_dim: int | None = 512,
         sum_over_processes: Callable[[Tensor], Tensor] = lambda values: values,
+        standardise: bool = True,
     ):
         super().__init__()
         _require_known("fmri.pooling", pooling, FMRI_POOLINGS)
@@ -101,8 +105,9 @@ class FMRITower(nn.Module):
             encoder.norm.requires_grad_(False)
             encoder.mlp.requires_grad_(False)
         width = encoder.config.embed_dim
-        self.standardise = BatchStandardisation(width, sum_over_processes)
-        self.projector = BrainMTProjector(width, output_dim, dropout)
+        self.output_dim = width if output_dim is None else output_dim
+        self.standardise = BatchStandardisation(width, sum_over_processes) if standardise else nn.Identity()
+        self.projector = nn.Identity() if output_dim is None else BrainMTProjector(width, output_dim, dropout)
 
     def features(self, bold_BTCDHW: Tensor) -> Tensor:
         """(B, T, C, D, H, W) → (B, embed_dim), before the standardisation."""
@@ -153,6 +158,26 @@ def fit_region_statistics(chunks_BRHD: Iterable[Tensor], scale_RD: Tensor) -> Re
     return RegionStatistics(kept_R, mean_RD.float(), sd_RD.clamp_min(noise_RD.clamp_min(torch.finfo(torch.float32).tiny)).float())
 
 
+def region_statistics_of(state: dict[str, Tensor], name: str) -> RegionStatistics:
+    """The statistics that a saved model's tower of the named DNA encoder holds.
+
+    Args:
+        state: of an AlignmentModel or a PhenotypeModel.
+        name: of the DNA encoder.
+
+    Raises:
+        ValueError: the state has no such tower.
+    """
+    keys = [f"dna.{name}.{buffer}" for buffer in ("kept", "mean", "sd")]
+    if any(key not in state for key in keys):
+        known = sorted({key.split(".")[1] for key in state if key.startswith("dna.")})
+        raise ValueError(
+            f"A tower of the DNA encoder {name} was expected in the checkpoint, got {', '.join(known) or 'none'}.\n"
+            "  where: the checkpoint\n  fix: set dna.encoder to one that it has, or phenotype.inputs=fmri."
+        )
+    return RegionStatistics(*(state[key] for key in keys))
+
+
 class DNATower(nn.Module):
     """Region embeddings → haplotypes averaged → standardised a region → regions pooled → projector.
 
@@ -163,6 +188,8 @@ class DNATower(nn.Module):
         pooling: "concatenate" (each region keeps its own inputs) or "mean" over regions.
         dropout: the projector's.
         output_dim: E.
+
+    `output_dim` is E.
 
     Raises:
         ValueError: an unknown pooling, or no region left.
@@ -179,7 +206,7 @@ class DNATower(nn.Module):
                 "  where: the DNA store's features of the training split\n"
                 "  fix: take regions with common variants, or more training people."
             )
-        self.pooling = pooling
+        self.pooling, self.output_dim = pooling, output_dim
         self.register_buffer("kept", statistics.kept.clone())
         self.register_buffer("mean", statistics.mean_RD.clone())
         self.register_buffer("sd", statistics.sd_RD.clone())

@@ -38,3 +38,23 @@ def build_brainmt(
     kept = {key: settings[key] for key in NOT_IN_KEYS if key in settings}
     frames = max(window, sizes_of(state)["num_frames"])
     return BrainMT.from_official(state, volume_shape, frames, trained_volume_shape, **kept).train()
+
+
+def rebuild_brainmt(recorded: dict[str, Any], window: int, settings: dict[str, Any] | None = None) -> BrainMT:
+    """A BrainMT of the sizes that a checkpoint of ours records, with new weights to be filled.
+
+    Args:
+        recorded: the fields of its BrainMTConfig.
+        window: frames a window; the checkpoint's positions must reach so far.
+        settings: drop_path_rate and activation_checkpointing are taken from here; None: from the record.
+
+    Raises:
+        ValueError: a window longer than the checkpoint has positions for.
+    """
+    if window > recorded["num_frames"]:
+        raise ValueError(
+            f"BrainMT: windows of at most {recorded['num_frames']} frames were expected, as the checkpoint was trained with; got "
+            f"{window}.\n  where: the checkpoint\n  fix: set train.window={recorded['num_frames']}."
+        )
+    changed = {key: settings[key] for key in ("drop_path_rate", "activation_checkpointing") if settings and key in settings}
+    return BrainMT(BrainMTConfig(**{**recorded, **changed}))

@@ -21,8 +21,9 @@ from brainmt_align.atomic import write_atomically
 from brainmt_align.training.run_folder import STATE, RunFolder, check_run_folder, close_run_folder, open_run_folder
 
 __all__ = [
-    "History", "RunFolder", "Stateful", "check_run_folder", "close_run_folder", "load_progress", "load_weights",
-    "open_run_folder", "provenance", "read_description", "save_progress", "save_weights", "write_json",
+    "STATE", "History", "RunFolder", "Stateful", "Weights", "check_run_folder", "close_run_folder", "load_progress",
+    "load_weights", "open_run_folder", "provenance", "read_description", "read_weights", "require_kind", "save_progress",
+    "save_weights", "write_json",
 ]  # fmt: skip
 
 PACKAGES = ("brainmt-align", "torch", "accelerate", "transformers", "numpy", "numba", "nibabel", "pysam", "safetensors")
@@ -107,13 +108,55 @@ def load_weights(path: Path, model: nn.Module, description: dict | None = None) 
         if wanted[name].shape != found[name].shape
     ]
     if faults:
-        listed = "\n".join(f"    {fault}" for fault in faults[:12])
-        more = f"\n    … and {len(faults) - 12} more" if len(faults) > 12 else ""
-        raise ValueError(
-            f"The checkpoint must fit the model and the data that the configuration describes, got {len(faults)} differences:\n"
-            f"{listed}{more}\n  file: {path}\n  fix: take data.*, fmri.* and dna.* from the config.yaml beside the checkpoint."
-        )
+        raise ValueError(_misfit(path, faults))
     model.load_state_dict(found)
+
+
+class Weights(NamedTuple):
+    """A checkpoint's tensors and what `save_weights` wrote beside them."""
+
+    state: dict[str, torch.Tensor]
+    description: dict
+
+
+def require_kind(path: Path, kind: str) -> dict:
+    """The description of a checkpoint of the wanted kind.
+
+    Args:
+        path: a .safetensors file of `save_weights`.
+        kind: "an alignment" (of recipes/contrastive.py) or "a phenotype model" (of recipes/phenotype.py).
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a checkpoint of ours, or of the other kind.
+    """
+    recorded = read_description(path)
+    found = "a phenotype model" if "targets" in recorded else "an alignment"
+    if found != kind:
+        recipe = {"an alignment": "recipes/contrastive.py", "a phenotype model": "recipes/phenotype.py"}[kind]
+        raise ValueError(
+            f"A checkpoint of {kind} was expected, got one of {found}.\n  file: {path}\n"
+            f"  fix: name best.safetensors of a run of {recipe}."
+        )
+    return recorded
+
+
+def read_weights(path: Path, expected: dict, kind: str = "an alignment") -> Weights:
+    """The tensors of a checkpoint for a model that takes some of them, or that is built from its description.
+
+    Args:
+        path: a .safetensors file of `save_weights`.
+        expected: entries that its description must have.
+        kind: see `require_kind`.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a checkpoint of ours, of the other kind, or of other data.
+    """
+    recorded = require_kind(path, kind)
+    if faults := _differences(expected, recorded):
+        raise ValueError(_misfit(path, faults))
+    return Weights(load_file(path), recorded)
 
 
 class History(NamedTuple):
@@ -205,6 +248,15 @@ def provenance(files: dict[str, Path | str | None], extra: dict[str, object]) ->
         "inputs": {key: _fingerprint(Path(path)) for key, path in files.items() if path is not None and Path(path).is_file()},
         **extra,
     }
+
+
+def _misfit(path: Path, faults: list[str]) -> str:
+    listed = "\n".join(f"    {fault}" for fault in faults[:12])
+    more = f"\n    … and {len(faults) - 12} more" if len(faults) > 12 else ""
+    return (
+        f"The checkpoint must fit the model and the data that the configuration describes, got {len(faults)} differences:\n"
+        f"{listed}{more}\n  file: {path}\n  fix: take data.*, fmri.* and dna.* from the config.yaml beside the checkpoint."
+    )
 
 
 def _differences(expected: dict, recorded: dict) -> list[str]:

@@ -2,29 +2,69 @@
 
 import math
 import os
+from collections import defaultdict
+from collections.abc import Mapping
 
 import torch
 from torch import nn
 from torch.optim import AdamW, Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from transformers import get_cosine_schedule_with_warmup
 
 NEVER_DECAYED = ("A_log", "A_b_log", "D", "D_b", "pos_embed", "temporal_pos_embedding", "cls_token", "log_scale", "logit_bias")
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
+def parameter_groups(
+    model: nn.Module, weight_decay: float, depths: Mapping[str, int] | None = None, layer_decay: float = 1.0
+) -> list[dict]:
     """Two groups: matrices and kernels are decayed; vectors, biases, state matrices, positions and the temperature are not.
+
+    With depths there are two groups a depth, without empty ones, shallow before deep, and each carries its share of the learning
+    rate as "lr": 1 at the largest of all depths, and once more times `layer_decay` with every step towards the input.
 
     Args:
         model: parameters without gradient take no part.
         weight_decay: of the first group, per unit of learning rate.
+        depths: of every trained parameter by its name, without a leading "module."; None: all learn at one rate.
+        layer_decay: in (0, 1].
+
+    Raises:
+        ValueError: a layer decay out of range or without depths, or trained parameters without a depth.
+
+    Reference:
+        Bao et al. 2022, BEiT (layer-wise decay of the learning rate).
     """
-    trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    trained = [(name.removeprefix("module."), each) for name, each in model.named_parameters() if each.requires_grad]
     spared = {name for name, parameter in trained if parameter.ndim <= 1 or name.rsplit(".", 1)[-1] in NEVER_DECAYED}
+    _require_layer_decay(layer_decay, depths, [name for name, _ in trained])
+    if depths is None:
+        return [
+            {"params": [parameter for name, parameter in trained if name not in spared], "weight_decay": weight_decay},
+            {"params": [parameter for name, parameter in trained if name in spared], "weight_decay": 0.0},
+        ]
+    members = defaultdict(list)
+    for name, parameter in trained:
+        members[depths[name], name in spared].append(parameter)
+    deepest = max(depths.values(), default=0)
     return [
-        {"params": [parameter for name, parameter in trained if name not in spared], "weight_decay": weight_decay},
-        {"params": [parameter for name, parameter in trained if name in spared], "weight_decay": 0.0},
+        {"params": members[key], "weight_decay": 0.0 if key[1] else weight_decay, "lr": layer_decay ** (deepest - key[0])}
+        for key in sorted(members)
     ]
+
+
+def _require_layer_decay(layer_decay: float, depths: Mapping[str, int] | None, trained: list[str]) -> None:
+    """Refuse a decay that has no meaning, or parameters that it would not reach."""
+    if not 0 < layer_decay <= 1 or (depths is None and layer_decay != 1):
+        raise ValueError(
+            f"A layer decay above 0 and at most 1, and 1 without depths, was expected, got {layer_decay}.\n"
+            "  where: the parameter groups\n  fix: set train.layer_decay to 1, or to about 0.75 where the model has depths."
+        )
+    lacking = [] if depths is None else [name for name in trained if name not in depths]
+    if lacking:
+        raise ValueError(
+            f"A depth of every trained parameter was expected, got none of {_shortened(lacking)}.\n"
+            "  where: the parameter groups\n  fix: take the depths of this very model, after it was adapted."
+        )
 
 
 def one_cycle(optimiser: Optimizer, total_steps: int, warm_up: float) -> LRScheduler:
@@ -41,13 +81,57 @@ def one_cycle(optimiser: Optimizer, total_steps: int, warm_up: float) -> LRSched
     return get_cosine_schedule_with_warmup(optimiser, math.ceil(warm_up * total_steps), total_steps)
 
 
-def adamw(model: nn.Module, learning_rate: float, weight_decay: float) -> AdamW:
-    """AdamW over `parameter_groups`.
+def warm_restarts(optimiser: Optimizer, total_steps: int, cycles: int, warm_up: float, decay: float = 1.0) -> LRScheduler:
+    """Several cycles, each a linear warm-up from 0 and a cosine descent to 0; stepped once an optimiser step.
+
+    The cycles are of equal length; the last takes the steps that do not divide among them, too. One cycle is `one_cycle`.
+
+    Args:
+        optimiser: whose groups' learning rates are the peaks of the first cycle; all groups follow in proportion.
+        total_steps: optimiser steps of the whole training.
+        cycles: 1 to total_steps.
+        warm_up: share of each cycle's steps before its peak, in [0, 1); rounded up, but the peak is always reached.
+        decay: each cycle's peak in units of the one before, in (0, 1].
+
+    Raises:
+        ValueError: a value out of range.
+
+    Reference:
+        Loshchilov & Hutter 2017, SGDR, equation 5.
+    """
+    if not 1 <= cycles <= total_steps or not 0 <= warm_up < 1 or not 0 < decay <= 1:
+        raise ValueError(
+            "Warm restarts take 1 cycle up to one a step, a warm-up in [0, 1) and a decay in (0, 1], got "
+            f"{cycles} cycles of {total_steps} steps, {warm_up} and {decay}.\n  where: the learning-rate schedule\n"
+            "  fix: take fewer cycles or train longer; set the others in range."
+        )
+    length = total_steps // cycles
+
+    def share_of_peak(step: int) -> float:
+        cycle = min(step // length, cycles - 1)
+        steps = total_steps - cycle * length if cycle == cycles - 1 else length
+        passed, rising = step - cycle * length, min(math.ceil(warm_up * steps), steps - 1)
+        if passed < rising:
+            return decay**cycle * passed / rising
+        return decay**cycle * (1 + math.cos(math.pi * min(1.0, (passed - rising) / (steps - rising)))) / 2
+
+    return LambdaLR(optimiser, share_of_peak)
+
+
+def adamw(
+    model: nn.Module,
+    learning_rate: float,
+    weight_decay: float,
+    depths: Mapping[str, int] | None = None,
+    layer_decay: float = 1.0,
+) -> AdamW:
+    """AdamW over `parameter_groups`, whose shares of the learning rate become rates.
 
     Reference:
         Loshchilov & Hutter 2019, Decoupled Weight Decay Regularization.
     """
-    return AdamW(parameter_groups(model, weight_decay), lr=learning_rate)
+    groups = parameter_groups(model, weight_decay, depths, layer_decay)
+    return AdamW([{**group, "lr": learning_rate * group.get("lr", 1.0)} for group in groups], lr=learning_rate)
 
 
 def require_precision(mixed_precision: str | None) -> None:

@@ -1,5 +1,6 @@
 """The place of a run: a path and a configuration flow in; a folder that this process alone works in flows out."""
 
+import re
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ from brainmt_align.folder_lock import check_folder, hold_folder, move_held_folde
 
 STATE = "last.state.pt"
 TRACKER_FOLDERS = {"wandb", "brainmt-align"}  # what Accelerate's trackers make in a run folder
+FIT_FOLDER = re.compile(r"(fmri|dna|both)_seed\d+_fold\d+")  # of one model of a run that trains several
 FREE_KEYS = ("threads", "train.workers", "tracker", "out", "stores.bold", "stores.dna")  # cannot change a result
 OWN = "A run folder of this run's own", "out"
 
@@ -26,7 +28,7 @@ class RunFolder(NamedTuple):
 def check_run_folder(path: Path, *inputs: str | Path | None) -> None:
     """Refuse a place that holds something else than a run, before any work; changes nothing.
 
-    A run's folder holds config.yaml and files; of folders only a tracker's.
+    A run's folder holds config.yaml and files; of folders only a tracker's and those of the models of a run that trains several.
 
     Args:
         path: where a run shall leave its files.
@@ -47,7 +49,8 @@ def check_run_folder(path: Path, *inputs: str | Path | None) -> None:
         )
     entries = sorted(path.iterdir()) if path.is_dir() else []
     inside = [entry for entry in entries if not entry.name.startswith(".") and ".partial-" not in entry.name]
-    foreign = [entry.name for entry in inside if entry.is_dir() and entry.name not in TRACKER_FOLDERS]
+    folders = [entry.name for entry in inside if entry.is_dir()]
+    foreign = [name for name in folders if name not in TRACKER_FOLDERS and not FIT_FOLDER.fullmatch(name)]
     if (path.exists() and not path.is_dir()) or foreign or (inside and not (path / "config.yaml").is_file()):
         got = "a file" if not inside else f"a folder with {', '.join(foreign[:3] or [entry.name for entry in inside[:3]])}"
         raise FileExistsError(
@@ -79,7 +82,7 @@ def open_run_folder(path: Path, config_yaml: str, product: str = "metrics.json",
     if (path / resumable).exists() and not (path / product).exists():
         changed = _changed_keys(config_file.read_text(), config_yaml)
         if not changed:
-            for torn in path.glob("*.partial-*"):
+            for torn in path.rglob("*.partial-*"):
                 torn.unlink()
             write_atomically(config_file, lambda partial: partial.write_text(config_yaml))
             return RunFolder(True, None, f"The interrupted run in {path} goes on")
