@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from brainmt_align.data.datasets import AlignmentDataset, EpochBatches, EpochIndex, collate_people, covering_windows
+from brainmt_align.data.datasets import EpochBatches, EpochIndex, PeopleDataset, collate_people, covering_windows
 
 
 @pytest.fixture
 def dataset(runs, sample_features):
     people = pd.DataFrame({"subject_id": [str(i) for i in range(6)], "sample_id": [str(10 + i) for i in range(6)]})
-    return AlignmentDataset(people, runs, {"caduceus": sample_features}, window=8, seed=4)
+    return PeopleDataset(people, runs, {"caduceus": sample_features}, window=8, seed=4)
 
 
 @pytest.mark.parametrize(("frames", "window"), [(48, 16), (50, 16), (16, 16), (17, 16), (5, 2)])
@@ -33,12 +33,12 @@ def test_item_is_one_window_of_the_persons_own_run_and_genome(dataset, runs):
     volume, dna, person = dataset[EpochIndex(0, 3)]
     assert person == 3 and volume.shape == (8, 1, 5, 4, 6)
     assert torch.equal(dna["caduceus"], torch.full((3, 2, 4), 13.0))
-    whole = next(iter(AlignmentDataset(dataset.people, runs, {}, window=20, seed=0).windows_of(3)))
+    whole = next(iter(PeopleDataset(dataset.people, runs, {}, window=20, seed=0).windows_of(3)))
     assert any(torch.equal(volume, whole[start : start + 8]) for start in range(13))
 
 
 def test_item_depends_on_seed_epoch_and_subject_alone(dataset, runs):
-    shuffled = AlignmentDataset(dataset.people.iloc[::-1], runs.iloc[::-1].reset_index(drop=True), dataset.dna, window=8, seed=4)
+    shuffled = PeopleDataset(dataset.people.iloc[::-1], runs.iloc[::-1].reset_index(drop=True), dataset.dna, window=8, seed=4)
     for person in (1, 2, 5):
         assert torch.equal(dataset[EpochIndex(2, person)][0], shuffled[EpochIndex(2, 5 - person)][0])
     volumes = {dataset[EpochIndex(epoch, 1)][0].sum().item() for epoch in range(12)}
@@ -93,3 +93,26 @@ def test_loader_gives_the_same_batches_for_any_number_of_workers(dataset, worker
         for row, person in enumerate(batch.person_B.tolist()):
             assert torch.equal(batch.bold_BTCDHW[row], dataset[EpochIndex(0, person)][0])
             assert batch.dna["caduceus"][row, 0, 0, 0] == 10 + person
+
+
+def test_people_without_scans_have_no_window(dataset, sample_features):
+    genomes = PeopleDataset(dataset.people, None, {"caduceus": sample_features}, window=8, seed=0)
+    volume, dna, person = genomes[EpochIndex(0, 2)]
+    assert volume.numel() == 0 and person == 2 and list(genomes.windows_of(2)) == []
+    assert torch.equal(dna["caduceus"], dataset[EpochIndex(0, 2)][1]["caduceus"])
+
+
+def test_people_without_genomes_have_scans_alone(dataset, runs):
+    scans = PeopleDataset(dataset.people, runs, {}, window=8, seed=dataset.seed)
+    volume, dna, _ = scans[EpochIndex(0, 2)]
+    assert dna == {} and torch.equal(volume, dataset[EpochIndex(0, 2)][0])
+
+
+def test_epoch_batches_take_one_person_where_nothing_is_told_apart():
+    assert len(EpochBatches(12, 1, 0, at_least=1)) == 12
+
+
+def test_epoch_batches_follow_the_order_that_they_tell():
+    sampler = EpochBatches(20, 6, seed=1)
+    sampler.epoch = 3
+    assert [index.person for batch in sampler for index in batch] == sampler.order()[:18].tolist()

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from brainmt_align.data.datasets import AlignmentDataset
+from brainmt_align.data.datasets import PeopleDataset
 from brainmt_align.evaluation.embedding import PeopleEmbeddings, embed_people, summarise
 from brainmt_align.model.alignment import AlignmentModel, DNATower, FMRITower, fit_region_statistics
 from encoders import BrainMT, BrainMTConfig
@@ -13,7 +13,7 @@ from encoders import BrainMT, BrainMTConfig
 @pytest.fixture
 def dataset(runs, sample_features):
     people = runs[["subject_id"]].drop_duplicates().assign(sample_id=[str(10 + i) for i in range(6)])
-    return AlignmentDataset(people, runs, {"caduceus": sample_features}, window=8, seed=0)
+    return PeopleDataset(people, runs, {"caduceus": sample_features}, window=8, seed=0)
 
 
 @pytest.fixture

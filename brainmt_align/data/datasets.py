@@ -16,10 +16,10 @@ from brainmt_align.data.stored_dna import DNAStore
 FEW_PEOPLE = 16  # features standardised over a batch of 2 are ±1 whatever they were; the noise shrinks slowly with more
 
 
-class AlignmentBatch(NamedTuple):
+class PeopleBatch(NamedTuple):
     """Windows and genomes of the same people, row by row."""
 
-    bold_BTCDHW: Tensor
+    bold_BTCDHW: Tensor  # (B, 0) of people without scans
     dna: dict[str, Tensor]  # (B, R, H, D) by the name of the DNA encoder
     person_B: Tensor  # rows of the people table
 
@@ -55,24 +55,24 @@ def covering_windows(num_frames: int, window: int) -> list[tuple[int, int]]:
     return [(start, window) for start in starts]
 
 
-class AlignmentDataset(Dataset):
-    """People with a scan and a genome; an item is one window of one run and the person's region embeddings.
+class PeopleDataset(Dataset):
+    """People with scans, genomes or both; an item is one window of one run and the person's region embeddings.
 
     A training window is drawn from (seed, epoch, subject id) alone, so that neither the number of processes nor that of loader
     workers changes what is seen.
 
     Args:
         people: one row a person: subject_id, sample_id.
-        runs: one row a run: subject_id, store_path; every person has at least one.
-        dna: stores of region embeddings by the name of their encoder.
+        runs: one row a run: subject_id, store_path; every person has at least one. None: nobody's scans are looked at.
+        dna: stores of region embeddings by the name of their encoder; none where no genome is looked at.
         window: frames a window.
         seed: of the random windows.
     """
 
-    def __init__(self, people: pd.DataFrame, runs: pd.DataFrame, dna: dict[str, DNAStore], window: int, seed: int):
+    def __init__(self, people: pd.DataFrame, runs: pd.DataFrame | None, dna: dict[str, DNAStore], window: int, seed: int):
         self.people, self.window, self.seed = people.reset_index(drop=True), window, seed
-        paths = runs.groupby("subject_id", sort=False)["store_path"].agg(list)
-        self.paths = [paths[subject] for subject in self.people["subject_id"]]
+        paths = {} if runs is None else runs.groupby("subject_id", sort=False)["store_path"].agg(list)
+        self.paths = [[] if runs is None else paths[subject] for subject in self.people["subject_id"]]
         self.subject_keys = [_stable_integer(subject) for subject in self.people["subject_id"]]
         self.dna = dna
 
@@ -80,15 +80,19 @@ class AlignmentDataset(Dataset):
         return len(self.people)
 
     def __getitem__(self, index: EpochIndex) -> tuple[Tensor, dict[str, Tensor], int]:
-        """One random window: ((T, C, D, H, W) float16 or float32, encoder → (R, H, D), person)."""
-        rng = np.random.default_rng([self.seed, index.epoch, self.subject_keys[index.person]])
+        """One random window: ((T, C, D, H, W) float16 or float32, or (0,) without scans; encoder → (R, H, D); person)."""
         paths = self.paths[index.person]
+        if not paths:
+            return torch.empty(0), self.dna_of(index.person), index.person
+        rng = np.random.default_rng([self.seed, index.epoch, self.subject_keys[index.person]])
         run = open_run(paths[rng.integers(len(paths))])
         start = int(rng.integers(run.num_frames - self.window + 1))
         return run.volume(start, self.window), self.dna_of(index.person), index.person
 
     def dna_of(self, person: int) -> dict[str, Tensor]:
         """Encoder → (R, H, D) of one person."""
+        if not self.dna:
+            return {}
         sample = [self.people["sample_id"].iloc[person]]
         return {name: torch.from_numpy(store.features(sample)[0]) for name, store in self.dna.items()}
 
@@ -100,10 +104,10 @@ class AlignmentDataset(Dataset):
                 yield run.volume(start, frames)
 
 
-def collate_people(samples: list[tuple[Tensor, dict[str, Tensor], int]]) -> AlignmentBatch:
-    """Stack items of an AlignmentDataset."""
+def collate_people(samples: list[tuple[Tensor, dict[str, Tensor], int]]) -> PeopleBatch:
+    """Stack items of an PeopleDataset."""
     volumes, dna, people = zip(*samples, strict=True)
-    return AlignmentBatch(
+    return PeopleBatch(
         torch.stack(volumes),
         {name: torch.stack([each[name] for each in dna]) for name in dna[0]},
         torch.tensor(people),
@@ -122,6 +126,7 @@ class EpochBatches(Sampler[list[EpochIndex]]):
         seed: of the shuffle, with the epoch.
         process: index of this process.
         num_processes: how many share each gathered batch.
+        at_least: people that a gathered batch must hold; 1 where nothing is standardised over it or told apart in it.
 
     Raises:
         ValueError: fewer people than one gathered batch needs, or a gathered batch of one person, who is told from nobody.
@@ -130,9 +135,9 @@ class EpochBatches(Sampler[list[EpochIndex]]):
         gathered: people a gathered batch.
     """
 
-    def __init__(self, num_people: int, batch_size: int, seed: int, process: int = 0, num_processes: int = 1):
+    def __init__(self, num_people: int, batch_size: int, seed: int, process: int = 0, num_processes: int = 1, at_least: int = 2):
         self.gathered = batch_size * num_processes
-        if self.gathered < 2:
+        if self.gathered < at_least:
             raise ValueError(
                 "A gathered batch needs at least 2 people, of whom one is told from the other; got 1.\n"
                 "  where: train.batch_size x processes\n  fix: set train.batch_size to 2 or, better, to 16 or more."
@@ -159,8 +164,12 @@ class EpochBatches(Sampler[list[EpochIndex]]):
     def __len__(self) -> int:
         return self.num_people // self.gathered
 
+    def order(self) -> np.ndarray:
+        """(people,) in the order of this epoch: gathered batch i of all processes holds entries i · gathered onwards."""
+        return np.random.default_rng([self.seed, self.epoch]).permutation(self.num_people)
+
     def __iter__(self) -> Iterator[list[EpochIndex]]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.num_people)
+        order = self.order()
         for batch in range(len(self)):
             first = (batch * self.num_processes + self.process) * self.batch_size
             yield [EpochIndex(self.epoch, int(person)) for person in order[first : first + self.batch_size]]

@@ -1,1 +1,1 @@
-"""Ranks, metrics and permutation tests: arrays flow in, figures flow out."""
+"""Ranks, metrics, permutation and bootstrap, and the baselines to beat: arrays flow in, figures flow out."""

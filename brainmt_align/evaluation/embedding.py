@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from brainmt_align.data.datasets import AlignmentDataset
+from brainmt_align.data.datasets import PeopleDataset
 from brainmt_align.evaluation.metrics import recall_at_k
 from brainmt_align.evaluation.retrieval import rank_both_ways
 from brainmt_align.model.alignment import AlignmentModel
@@ -28,7 +28,7 @@ class PeopleEmbeddings(NamedTuple):
 @torch.no_grad()
 def embed_people(
     model: AlignmentModel,
-    dataset: AlignmentDataset,
+    dataset: PeopleDataset,
     device: torch.device,
     process: int = 0,
     num_processes: int = 1,
@@ -65,12 +65,17 @@ def embed_people(
                 dna[name].append(model.embed_dna(name, features_RHD[None].to(device))[0])
     model.train(was_training)
     width = next(model.fmri.projector.parameters()).new_zeros((0, model.fmri.projector.layers[-1].normalized_shape[0]))
-    order = torch.cat([torch.arange(each, len(dataset), num_processes) for each in range(num_processes)]).argsort()
 
     def gathered(rows: list[Tensor]) -> Tensor:
-        return gather_with_grad(torch.stack(rows) if rows else width).cpu()[order]
+        return gather_in_turn(torch.stack(rows) if rows else width, len(dataset), num_processes)
 
     return PeopleEmbeddings(gathered(fmri), {name: gathered(rows) for name, rows in dna.items()})
+
+
+def gather_in_turn(rows: Tensor, count: int, num_processes: int) -> Tensor:
+    """Rows of people who were dealt out in turn, (n, …) on each process → (count, …) in the people's order, on the CPU."""
+    order = torch.cat([torch.arange(each, count, num_processes) for each in range(num_processes)]).argsort()
+    return gather_with_grad(rows).cpu()[order]
 
 
 def summarise(embeddings: PeopleEmbeddings, k: int = 5) -> dict[str, float | None]:
