@@ -8,7 +8,7 @@ The map of the house; data flows one way through it:
     data         readers, stores, cohort, splits, datasets, and a simulated cohort on disk
     model        projectors, towers, losses: features in, embeddings out
     training     processes, optimiser, checkpoints: how a loop runs, never what it computes
-    evaluation   ranks, metrics, permutation: arrays in, figures out
+    evaluation   ranks, metrics, permutation, bootstrap, linear baselines: arrays in, figures out
     reporting    plots
 
 Shape legend. A tensor that crosses a function border carries these letters as its suffix (`z_fmri_BE`):

@@ -5,12 +5,14 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import ClassVar, TypeVar
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from brainmt_align.config_data import LARGEST_SEED, DataConfig, DNAConfig, StoresConfig
+from brainmt_align.config_phenotype import ComparisonConfig, FoldsConfig, PhenotypeTargetsConfig, PhenotypeTrainConfig
+from brainmt_align.config_training import FMRIConfig, SplitConfig, TrainConfig
 from brainmt_align.config_words import merge_words
 from brainmt_align.data.simulate import CohortParameters
 from brainmt_align.data.splits import FAMILIES
@@ -18,90 +20,8 @@ from brainmt_align.limits import complain, require_choice, require_range
 from brainmt_align.model.brain import OFFICIAL_ORIENTATION
 
 SIMULATED_ROOT = Path("runs/simulated_cohort")
-
-
-@dataclass
-class FMRIConfig:
-    """The brain's tower. The encoder's defaults fit the simulated cohort's small volumes."""
-
-    checkpoint: str | None = None  # official BrainMT weights; the widths and depths below then come from them
-    trained_volume_shape: tuple[int, int, int] | None = (
-        None  # (D, H, W) of those weights' scans, asked for where it cannot be told
-    )
-    pooling: str = "cls"  # cls | mean
-    embed_dim: int = 48
-    stem_channels: tuple[int, int] = (6, 12)
-    depth: tuple[int, int] = (1, 1)
-    num_heads: int = 2
-    d_state: int = 4
-    d_conv: int = 4
-    expand: int = 2
-    bidirectional: bool = True
-    drop_path_rate: float = 0.0
-    init_std: float = 0.1
-    activation_checkpointing: bool = False
-
-    def __post_init__(self):
-        require_choice("fmri.pooling", self.pooling, ("cls", "mean"))
-        for key in ("embed_dim", "num_heads", "d_state", "d_conv", "expand"):
-            require_range(f"fmri.{key}", getattr(self, key), 1, None)
-        require_range("fmri.stem_channels", min(self.stem_channels), 1, None, FMRIConfig.stem_channels)
-        require_range("fmri.depth", self.depth[0], 1, None, FMRIConfig.depth)
-        require_range("fmri.depth", self.depth[1], 0, None, FMRIConfig.depth)
-        if self.embed_dim % self.num_heads:
-            complain(f"fmri.embed_dim must be a multiple of fmri.num_heads={self.num_heads}", self.embed_dim, "fmri.num_heads=1")
-        require_range("fmri.drop_path_rate", self.drop_path_rate, 0, 0.99, FMRIConfig.drop_path_rate)
-        require_range("fmri.init_std", self.init_std, 1e-6, None, FMRIConfig.init_std)
-
-    def encoder_settings(self) -> dict[str, Any]:
-        """The keys that are fields of BrainMTConfig."""
-        others = ("checkpoint", "trained_volume_shape", "pooling")
-        return {key: value for key, value in dataclasses.asdict(self).items() if key not in others}
-
-
-@dataclass
-class SplitConfig:
-    """Who trains, who chooses the checkpoint, who is scored once at the end."""
-
-    file: str | None = None  # a split.json to keep to, whatever the seeds and parts are now; None: a new split
-    seed: int | None = None  # of the dealing; None: `seed`
-    parts: tuple[float, float, float] = (6, 1, 2)  # train : validation : test
-    groups: str | None = None  # participants' column whose members stay together; None: family_id where families are simulated
-    strata: tuple[str, ...] = ()  # participants' columns balanced over the parts
-
-    def __post_init__(self):
-        for part in self.parts:
-            require_range("split.parts", part, 1e-9, None, SplitConfig.parts)
-        if self.seed is not None:
-            require_range("split.seed", self.seed, 0, LARGEST_SEED)
-
-
-@dataclass
-class TrainConfig:
-    """The contrastive loop."""
-
-    epochs: int = 24
-    batch_size: int = 32  # people a process
-    window: int = 16  # frames
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.05
-    warm_up: float = 0.1  # share of all steps
-    gradient_clip: float = 1.0  # norm
-    projector_dropout: float = 0.1
-    workers: int = 0  # loader processes
-    keep_freed_memory: bool = False  # on a processor: faster with long windows, at the price of memory (training/allocator.py)
-    mixed_precision: str | None = None  # no | fp16 | bf16; None: as `accelerate launch` says
-
-    def __post_init__(self):
-        for key in ("epochs", "batch_size", "window"):
-            require_range(f"train.{key}", getattr(self, key), 1, None)
-        require_range("train.workers", self.workers, 0, None)
-        require_range("train.learning_rate", self.learning_rate, 1e-12, None, TrainConfig.learning_rate)
-        require_range("train.weight_decay", self.weight_decay, 0, None, TrainConfig.weight_decay)
-        require_range("train.warm_up", self.warm_up, 1e-6, 0.999, TrainConfig.warm_up)
-        require_range("train.gradient_clip", self.gradient_clip, 1e-12, None, TrainConfig.gradient_clip)
-        require_range("train.projector_dropout", self.projector_dropout, 0, 0.99, TrainConfig.projector_dropout)
-        require_choice("train.mixed_precision", self.mixed_precision, (None, "no", "fp16", "bf16"))
+SIMULATED_PHENOTYPES = {"phenotypes": True, "age": True, "sex": True, "family_size": 2}
+SIMULATED_TARGETS = {"cognition": "regression", "diagnosis": "binary"}
 
 
 @dataclass
@@ -135,7 +55,7 @@ class EvaluationConfig:
 class RecipeConfig:
     """Keys that all recipes share; those in UNUSED have no use in a recipe and are refused there rather than ignored."""
 
-    UNUSED: ClassVar[tuple[str, ...]] = ("checkpoint", "tracker")
+    UNUSED: ClassVar[tuple[str, ...]] = ("checkpoint", "tracker", "data.kinship")
 
     data: DataConfig = field(default_factory=DataConfig)
     stores: StoresConfig = field(default_factory=StoresConfig)
@@ -165,7 +85,7 @@ class SimulateCohortConfig(RecipeConfig):
     With the default `out` the cohort lies where data.root=null and the same `simulation` look for it.
     """
 
-    UNUSED: ClassVar[tuple[str, ...]] = ("seed", "checkpoint", "tracker")  # its seed is simulation.seed
+    UNUSED: ClassVar[tuple[str, ...]] = ("seed", "checkpoint", "tracker", "data.kinship")  # its seed is simulation.seed
 
     out: str = str(SIMULATED_ROOT)
 
@@ -174,7 +94,7 @@ class SimulateCohortConfig(RecipeConfig):
 class PrepareFMRIConfig(RecipeConfig):
     """recipes/prepare_fmri.py"""
 
-    UNUSED: ClassVar[tuple[str, ...]] = ("seed", "checkpoint", "tracker")
+    UNUSED: ClassVar[tuple[str, ...]] = ("seed", "checkpoint", "tracker", "data.kinship")
 
     workers: int = 1  # processes that read scans at the same time; about 0.8 GB each for a 2 mm run of 490 frames
     out: str = "runs/prepare_fmri"
@@ -188,31 +108,99 @@ class PrepareFMRIConfig(RecipeConfig):
 class EmbedDNAConfig(RecipeConfig):
     """recipes/embed_dna.py"""
 
-    UNUSED: ClassVar[tuple[str, ...]] = ("seed", "checkpoint", "tracker", "dna.region_pooling")  # its seed is dna.seed
+    UNUSED: ClassVar[tuple[str, ...]] = (
+        "seed",
+        "checkpoint",
+        "tracker",
+        "data.kinship",
+        "dna.region_pooling",
+    )  # its seed is dna.seed
 
     dna: DNAConfig = field(default_factory=DNAConfig)
     out: str = "runs/embed_dna"
 
 
 @dataclass
-class ContrastiveConfig(RecipeConfig):
-    """recipes/contrastive.py"""
-
-    UNUSED: ClassVar[tuple[str, ...]] = ("dna.audit_regions",)  # stores that it fills are not audited
+class _TrainingConfig(RecipeConfig):
+    """What the recipes that train a brain's tower share."""
 
     fmri: FMRIConfig = field(default_factory=FMRIConfig)
     dna: DNAConfig = field(default_factory=DNAConfig)
-    alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
-    split: SplitConfig = field(default_factory=SplitConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
-    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-    out: str = "runs/contrastive"
 
     def __post_init__(self):
         super().__post_init__()
         if self.fmri.checkpoint and self.data.orientation != OFFICIAL_ORIENTATION:
             expected = f"Official BrainMT weights need scans in {OFFICIAL_ORIENTATION} orientation, as others would be mirrored"
             complain(expected, f"data.orientation={self.data.orientation}", f"data.orientation={OFFICIAL_ORIENTATION}")
+
+
+@dataclass
+class ContrastiveConfig(_TrainingConfig):
+    """recipes/contrastive.py"""
+
+    UNUSED: ClassVar[tuple[str, ...]] = ("dna.audit_regions", "data.kinship")  # stores that it fills are not audited
+
+    alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
+    split: SplitConfig = field(default_factory=SplitConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    out: str = "runs/contrastive"
+
+
+@dataclass
+class PhenotypeConfig(_TrainingConfig):
+    """recipes/phenotype.py: its simulated cohort has families, confounds, and phenotypes of known make-up."""
+
+    UNUSED: ClassVar[tuple[str, ...]] = ("dna.audit_regions",)
+
+    simulation: CohortParameters = field(default_factory=lambda: CohortParameters(**SIMULATED_PHENOTYPES))
+    phenotype: PhenotypeTargetsConfig = field(default_factory=PhenotypeTargetsConfig)
+    split: FoldsConfig = field(default_factory=FoldsConfig)
+    train: PhenotypeTrainConfig = field(default_factory=PhenotypeTrainConfig)
+    evaluation: ComparisonConfig = field(default_factory=ComparisonConfig)
+    out: str = "runs/phenotype"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.phenotype.official_head and (not self.fmri.checkpoint or self.phenotype.reads() != "published"):
+            complain(
+                "phenotype.official_head needs fmri.checkpoint and the published readout",
+                f"fmri.checkpoint={self.fmri.checkpoint}, phenotype.readout={self.phenotype.reads()}",
+                "phenotype.official_head=false",
+            )
+        if self.checkpoint and self.fmri.checkpoint:
+            complain("A run starts from one checkpoint", f"fmri.checkpoint={self.fmri.checkpoint}", "checkpoint=null")
+
+
+@dataclass
+class EvaluateConfig(RecipeConfig):
+    """recipes/evaluate.py: what a checkpoint predicts of scans; how it reads them is written in the checkpoint."""
+
+    UNUSED: ClassVar[tuple[str, ...]] = (
+        "tracker",
+        "data.orientation",
+        "data.normalisation",
+        "dna.audit_regions",
+        "dna.region_pooling",
+    )
+
+    simulation: CohortParameters = field(default_factory=lambda: CohortParameters(**SIMULATED_PHENOTYPES))
+    checkpoint: str | None = "runs/phenotype/fmri_seed0_fold0/best.safetensors"  # of the default run of recipes/phenotype.py
+
+    dna: DNAConfig = field(default_factory=DNAConfig)  # of a checkpoint that reads genomes: where its encoder lies
+    windows_at_once: int = 8  # in one forward pass
+    resamples: int = 2000  # of the bootstrap, where the people have values to score by
+    groups: str | None = None  # participants' column of families, drawn together by the bootstrap
+    out: str = "runs/evaluate"
+
+    def __post_init__(self):
+        super().__post_init__()
+        require_range("windows_at_once", self.windows_at_once, 1, None)
+        require_range("resamples", self.resamples, 100, None)
+        if self.checkpoint is None:
+            complain(
+                "A phenotype checkpoint to predict with was expected", None, "checkpoint=RUN/fmri_seed0_fold0/best.safetensors"
+            )
 
 
 Config = TypeVar("Config", bound=RecipeConfig)
@@ -272,17 +260,29 @@ def _simulated_root(parameters: CohortParameters) -> Path:
 
 
 def _fill_in_places(config: Config) -> Config:
-    if config.data.root is not None and not config.data.simulate and config.simulation != CohortParameters():
+    usual = type(config)().simulation
+    if config.data.root is not None and not config.data.simulate and config.simulation not in (usual, CohortParameters()):
         complain("simulation.* describes the cohort of data.root=null alone", config.data.root, "data.root=null")
     if config.data.root is None:
         root = str(_simulated_root(config.simulation))
         config.data.root, config.data.truth, config.data.simulate = root, "truth.json", True
     if isinstance(config, SimulateCohortConfig) and config.out == SimulateCohortConfig.out:
         config.out = str(_simulated_root(config.simulation))
-    if isinstance(config, ContrastiveConfig) and config.data.simulate and config.simulation.family_size > 1:
+    if isinstance(config, _TrainingConfig) and config.data.simulate and config.simulation.family_size > 1:
         config.split.groups = config.split.groups or FAMILIES
+    if isinstance(config, PhenotypeConfig) and config.data.simulate and config.simulation.phenotypes:
+        _fill_in_targets(config)
     root = Path(config.data.root).resolve()
     stores = Path("runs/stores") / f"{root.name}-{hashlib.sha256(str(root).encode()).hexdigest()[:8]}"
     config.stores.bold = config.stores.bold or str(stores / "bold")
     config.stores.dna = config.stores.dna or str(stores / "dna")
     return config
+
+
+def _fill_in_targets(config: PhenotypeConfig) -> None:
+    """The simulated phenotypes and confounds, where none were named."""
+    if not config.phenotype.targets:
+        config.phenotype.targets = dict(SIMULATED_TARGETS)
+        config.phenotype.classes = {"diagnosis": ["control", "case"], **config.phenotype.classes}
+        confounds = [name for name in ("age", "sex") if getattr(config.simulation, name)]
+        config.phenotype.residualise = config.phenotype.residualise or tuple(confounds)

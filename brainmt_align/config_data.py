@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from brainmt_align.data.genotype_checks import MISSING_POLICIES, UNPHASED_POLICIES
+from brainmt_align.data.phenotype_presets import PRESETS
 from brainmt_align.data.scan_table import MASK_RULES
 from brainmt_align.limits import complain, require_choice, require_orientation, require_range
 from encoders import DNA_ENCODERS, OWN_WORDS
@@ -23,6 +24,9 @@ class DataConfig:
     mask: str | None = None  # one brain mask for all runs; None: the mask beside each run
     mask_rule: str = "file"  # file | nonzero: a run without a mask is an error, or its voxels non-zero in any frame count
     participants: str | None = "participants.tsv"
+    preset: str | None = None  # uk_biobank | hcp: the id column and the fields' codings of the participants table
+    instance: int = 2  # of UK Biobank's fields: 2 is the imaging visit
+    kinship: str | None = None  # KING, PLINK 2 or UK Biobank table of related pairs; relatives then stay in one part
     genotypes: str = "genotypes.vcf.gz"  # phased VCF or BCF with its index
     reference: str = "reference.fa"  # FASTA with its index
     regions: str = "regions.bed"  # 0-based, half-open
@@ -40,6 +44,8 @@ class DataConfig:
 
     def __post_init__(self):
         require_orientation(self.orientation)
+        require_choice("data.preset", self.preset, (None, *PRESETS))
+        require_range("data.instance", self.instance, 0, None)
         require_choice("data.unmatched", self.unmatched, ("error", "drop"))
         require_choice("data.mask_rule", self.mask_rule, MASK_RULES)
         require_choice("data.normalisation", self.normalisation, ("global", "voxel"))

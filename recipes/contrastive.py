@@ -23,7 +23,7 @@ from brainmt_align.atomic import write_atomically
 from brainmt_align.config import ContrastiveConfig, load_config, to_yaml
 from brainmt_align.data import bold_store, dna_store, simulate, simulated_oracle, splits
 from brainmt_align.data.cohort import Cohort, read_cohort
-from brainmt_align.data.datasets import AlignmentDataset, EpochBatches, collate_people
+from brainmt_align.data.datasets import EpochBatches, PeopleDataset, collate_people
 from brainmt_align.data.genotype_checks import check_genotypes
 from brainmt_align.data.haplotypes import list_regions, read_haplotypes
 from brainmt_align.data.regions import read_regions
@@ -100,9 +100,7 @@ def main(argv: list[str] | None = None) -> Path:
 
     # 5. Datasets and model: whatever else does not fit together stops here, before any training.
     runs = prepared.cohort.runs
-    datasets = {
-        part: AlignmentDataset(rows, runs, prepared.dna, config.train.window, config.seed) for part, rows in members.items()
-    }
+    datasets = {part: PeopleDataset(rows, runs, prepared.dna, config.train.window, config.seed) for part, rows in members.items()}
     truth = config.data.path("truth") if is_main else None
     oracle_BB = truth and simulated_oracle.oracle_of_people(truth, runs, members["test"], config.train.window)
     torch.manual_seed(config.seed)
@@ -145,7 +143,7 @@ def read_people(config: ContrastiveConfig, accelerator: Accelerator) -> Cohort:
         cohort = read_cohort(
             genotypes=data.path("genotypes"), bold=data.path("bold"), space=data.space, mask=data.path("mask"),
             participants=data.path("participants"), pairs=data.path("pairs"), id_map=data.path("id_map"),
-            unmatched=data.unmatched, mask_rule=data.mask_rule, root=Path(data.root),
+            unmatched=data.unmatched, mask_rule=data.mask_rule, root=Path(data.root), preset=data.preset, instance=data.instance,
         )  # fmt: skip
     for note in cohort.notes:
         accelerator.print(note)
@@ -249,7 +247,7 @@ def describe(
 def train(
     config: ContrastiveConfig,
     model: AlignmentModel,
-    datasets: dict[str, AlignmentDataset],
+    datasets: dict[str, PeopleDataset],
     batches: EpochBatches,
     description: dict[str, Any],
     accelerator: Accelerator,
@@ -313,7 +311,7 @@ def contrastive_loss(config: ContrastiveConfig, outputs: Embeddings) -> Tensor:
 def embed(
     config: ContrastiveConfig,
     model: AlignmentModel,
-    dataset: AlignmentDataset,
+    dataset: PeopleDataset,
     accelerator: Accelerator,
     title: str | None = None,
 ) -> PeopleEmbeddings:
@@ -325,7 +323,7 @@ def embed(
 def write_products(
     config: ContrastiveConfig,
     model: AlignmentModel,
-    datasets: dict[str, AlignmentDataset],
+    datasets: dict[str, PeopleDataset],
     embeddings: PeopleEmbeddings,
     figures: dict[str, Any],
 ) -> None:

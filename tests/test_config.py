@@ -11,6 +11,7 @@ from brainmt_align.config import (
     ContrastiveConfig,
     EmbedDNAConfig,
     FMRIConfig,
+    PhenotypeConfig,
     PrepareFMRIConfig,
     SimulateCohortConfig,
     load_config,
@@ -22,7 +23,7 @@ from brainmt_align.data.simulate import CohortParameters
 from encoders import BrainMTConfig
 
 CONFIGS = Path(__file__).parents[1] / "recipes" / "configs"
-SCHEMAS = {"contrastive": ContrastiveConfig}
+SCHEMAS = {"contrastive": ContrastiveConfig, "phenotype": PhenotypeConfig}
 
 
 @pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.yaml")), ids=lambda file: file.name)
