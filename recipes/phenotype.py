@@ -503,7 +503,8 @@ def write_products(
         for arm in arms:
             folder = out / f"{arm}_{fold.name}"
             fits[folder.name] = checkpoints.read_description(folder / "best.safetensors")
-            curve = training_curve(pd.read_csv(folder / "epochs.csv"), best=fits[folder.name]["epoch"])
+            best = fits[folder.name]["epoch"]
+            curve = training_curve(pd.read_csv(folder / "epochs.csv"), None, best, folder.name, "loss, mean over targets")
             write_atomically(folder / "training_curve.png", partial(curve.savefig, format="png", dpi=150))
     keys = ("participants", "kinship", "genotypes", "reference", "regions", "pairs", "id_map", "mask", "truth")
     inputs = {key: data.path(key) for key in keys} | {"folds": out / FOLDS, "checkpoint": config.checkpoint}

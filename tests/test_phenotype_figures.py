@@ -31,10 +31,7 @@ def test_figures_of_target_draws_what_the_task_has(task, classes, stems):
     figures = figures_of_target("trait", task, classes, observed.astype(float), rivals, areas)
     assert set(figures) == stems
     if task == "binary":
-        legend = (
-            [text.get_text() for text in figures["roc"].axes[0].get_legend().get_texts()]
-            if figures["roc"].axes[0].get_legend()
-            else []
-        )
-        drawn = " ".join(legend + [text.get_text() for each in figures["roc"].legends for text in each.get_texts()])
-        assert "rival3" in drawn and "rival4" not in drawn and "AUROC 0.50" in drawn
+        roc = figures["roc"]
+        legends = [each for each in (roc.axes[0].get_legend(), *roc.legends) if each is not None]
+        drawn = " ".join(text.get_text() for legend in legends for text in legend.get_texts())
+        assert "rival4" in drawn and "rival5" not in drawn and "AUROC 0.50" in drawn

@@ -92,3 +92,10 @@ def test_training_curve_leaves_pyplot_alone():
 def test_training_curve_refuses_a_history_with_nothing_to_draw(rows, got):
     with pytest.raises(ValueError, match=f"expected rows with epoch or step and one of loss(?s:.*){got}"):
         training_curve(rows)
+
+
+def test_training_curve_says_what_the_loss_is_when_told():
+    figure = training_curve(
+        [{"epoch": 0, "loss_train": 1.0}, {"epoch": 1, "loss_train": 0.5}], loss_label="loss, mean over targets"
+    )
+    assert figure.axes[0].get_ylabel() == "loss, mean over targets"

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from brainmt_align.model.heads import TargetSpec
 from torch import nn
 
 from brainmt_align.data.datasets import PeopleDataset
 from brainmt_align.evaluation.prediction import predict_people, prediction_loss
+from brainmt_align.model.heads import TargetSpec
 
 TARGETS = [TargetSpec("score", "regression", 0), TargetSpec("case", "binary", 2), TargetSpec("grade", "ordinal", 3)]
 

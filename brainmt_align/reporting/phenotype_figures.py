@@ -8,7 +8,7 @@ from sklearn.metrics import confusion_matrix
 
 from brainmt_align.reporting import phenotype_plots as plots
 
-RIVALS_DRAWN = 4  # curves that can be told apart
+RIVALS_DRAWN = 5  # curves that can be told apart; a rival that says the same of everybody has none
 
 
 def figures_of_target(
@@ -29,18 +29,20 @@ def figures_of_target(
         predictions: by rival, (N,) or (N, C).
         areas: text beside each rival's ROC curve, such as its area over folds.
     """
-    model = next(iter(predictions.values()))
+    first, model = next(iter(predictions.items()))
     if task == "regression":
         return {
-            "predicted": plots.predicted_against_true(observed_N, model, name),
-            "residuals": plots.residuals(observed_N, model, name),
+            "predicted": plots.predicted_against_true(observed_N, model, f"{name}: {first}"),
+            "residuals": plots.residuals(observed_N, model, f"{name}: {first}"),
         }
     observed_N = observed_N.astype(int)
     counts_CC = confusion_matrix(observed_N, model.argmax(1), labels=range(len(classes)))
-    figures = {"confusion": plots.confusion(counts_CC, list(classes), name)}
+    figures = {"confusion": plots.confusion(counts_CC, list(classes), f"{name}: {first}")}
     if task == "binary":
-        drawn = dict(list(predictions.items())[:RIVALS_DRAWN])
-        scores = {rival: predicted[:, 1] for rival, predicted in drawn.items()}
-        figures["roc"] = plots.roc(observed_N, scores, name, {rival: areas[rival] for rival in drawn})
-        figures["calibration"] = plots.calibration(observed_N, model[:, 1], name)
+        scores = {rival: predicted[:, 1] for rival, predicted in predictions.items()}
+        ranking = [rival for rival, score_N in scores.items() if rival == first or len(np.unique(score_N)) > 1][:RIVALS_DRAWN]
+        sides = f"class 1 is {classes[1]}"
+        curves, shown = ({rival: each[rival] for rival in ranking} for each in (scores, areas))
+        figures["roc"] = plots.roc(observed_N, curves, f"{name}: {sides}", shown)
+        figures["calibration"] = plots.calibration(observed_N, model[:, 1], f"{name}: {first}, {sides}")
     return figures

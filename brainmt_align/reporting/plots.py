@@ -41,6 +41,7 @@ def training_curve(
     chance: Mapping[str, float] | None = None,
     best: float | None = None,
     title: str | None = None,
+    loss_label: str = "contrastive loss (nats)",
 ) -> Figure:
     """Draw how a run trained: loss, recall of the validation people, mean rank, learning rate, one panel each where recorded.
 
@@ -50,6 +51,7 @@ def training_curve(
         chance: level of a model that knows nothing, by column.
         best: the epoch (or step) whose weights were kept.
         title: one line above the panels.
+        loss_label: what the loss is.
 
     Returns:
         a Figure outside pyplot; `figure.savefig(path)` writes it.
@@ -60,8 +62,9 @@ def training_curve(
     table = pd.DataFrame(history)
     along = next((name for name in ("epoch", "step") if name in table), None)
     recorded = [str(name) for name in table if table[name].notna().any()]
-    columns = {panel: [name for name in recorded if name.startswith(panel.prefix)] for panel in PANELS}
-    panels = [panel for panel in PANELS if columns[panel]]
+    known = [panel._replace(label=loss_label) if panel.prefix == "loss" else panel for panel in PANELS]
+    columns = {panel: [name for name in recorded if name.startswith(panel.prefix)] for panel in known}
+    panels = [panel for panel in known if columns[panel]]
     if table.empty or along is None or not panels:
         raise ValueError(
             f"Training curve: expected rows with epoch or step and one of {', '.join(panel.prefix + '…' for panel in PANELS)}; "

@@ -1,0 +1,97 @@
+"""Claim: a step of recipes/phenotype.py takes at most 5 % more than a bare loop around the same model. Out: the ratio.
+
+The recipe trains on the default simulated cohort; a step is told from one loss to the next, reading of windows included. The
+bare loop runs the same model on windows that lie in memory: forward, loss, backward, clipping, AdamW. One process, by turns.
+
+    python benchmarks/phenotype_step.py [rounds]
+"""
+
+import itertools
+import sys
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from brainmt_align.config import PhenotypeConfig, load_config
+from brainmt_align.data.datasets import EpochBatches, collate_people
+from brainmt_align.training.distributed import set_threads
+from brainmt_align.training.optimisation import adamw
+from recipes import phenotype
+
+OUT = "runs/benchmark_step"
+
+
+def main(words: list[str]) -> None:
+    rounds = int(words[0]) if words else 3
+    config = load_config(PhenotypeConfig, quick())
+    phenotype.main(quick())  # fills the stores and compiles the scan
+    set_threads(None, 1)
+    ratios = []
+    for _ in range(rounds):
+        bare = bare_step_s(config)
+        recipe = recipe_step_s()
+        ratios.append(recipe / bare)
+        print(f"bare loop {bare * 1e3:.1f} ms a step, recipe {recipe * 1e3:.1f} ms, ratio {ratios[-1]:.3f}", flush=True)
+    print(f"median ratio {sorted(ratios)[len(ratios) // 2]:.3f} (at most 1.05 was asked for)")
+
+
+def quick() -> list[str]:
+    return ["train.epochs=2", "evaluation.baselines=[mean]", "evaluation.resamples=100", f"out={OUT}"]
+
+
+def recipe_step_s() -> float:
+    """Seconds a step of the recipe's second epoch, measured around its loop between validations."""
+    times: list[float] = []
+    original = phenotype.require_finite
+
+    def stamped(what, value, *where):
+        if what == "loss":
+            times.append(time.perf_counter())
+        return original(what, value, *where)
+
+    phenotype.require_finite = stamped
+    try:
+        phenotype.main(quick())
+    finally:
+        phenotype.require_finite = original
+    gaps = [after - before for before, after in itertools.pairwise(times)]
+    return sorted(gaps)[len(gaps) // 2]
+
+
+def bare_step_s(config: PhenotypeConfig) -> float:
+    """Median seconds of a step of the same model on windows that lie in memory."""
+    captured: dict = {}
+    original = phenotype.train
+
+    def capture(config, fold, model, datasets, *rest):
+        captured.update(fold=fold, model=model, datasets=datasets)
+        return original(config, fold, model, datasets, *rest)
+
+    phenotype.train = capture
+    try:
+        phenotype.main(quick())
+    finally:
+        phenotype.train = original
+    model, dataset, fold = captured["model"].train(), captured["datasets"]["train"], captured["fold"]
+    sampler = EpochBatches(len(dataset), config.train.batch_size, 0)
+    batches = [collate_people([dataset[index] for index in batch]) for batch in sampler]
+    values_NP = torch.from_numpy(fold.targets.encode(dataset.people).values_NP)
+    optimiser = adamw(model, config.train.learning_rate, config.train.weight_decay)
+    times = []
+    for batch in batches * 2:
+        began = time.perf_counter()
+        logits_BO, values_BP = model(batch.bold_BTCDHW, {}), values_NP[batch.person_B]
+        loss = F.mse_loss(logits_BO[:, 0], values_BP[:, 0]) + F.binary_cross_entropy_with_logits(logits_BO[:, 1], values_BP[:, 1])
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), config.train.gradient_clip)
+        optimiser.step()
+        optimiser.zero_grad()
+        times.append(time.perf_counter() - began)
+    return sorted(times)[len(times) // 2]
+
+
+if __name__ == "__main__":
+    Path("runs").mkdir(exist_ok=True)
+    main(sys.argv[1:])
