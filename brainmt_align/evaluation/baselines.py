@@ -118,8 +118,9 @@ def constant_predictions(task: str, num_classes: int, targets_N: np.ndarray, fol
 def permute_labels(targets_N: np.ndarray, fold: Fold, groups_N: Sequence[Hashable], seed: int) -> np.ndarray:
     """Targets of the training rows dealt out anew, so that a model fitted to them knows nothing; test rows keep theirs.
 
-    A family's targets move as a block to a family of the same size, members in the order of their rows, missing values
-    included. A family whose size no other has keeps its targets.
+    A family's targets move as a block to a family of the same size and are dealt to its members in any order, missing values
+    included: with members in the order of their rows, what that order says (parents first) would survive and be learned. The
+    means of families of one size do survive, and a family whose size no other has keeps its targets to itself.
 
     Returns:
         (N,) a copy.
@@ -128,7 +129,7 @@ def permute_labels(targets_N: np.ndarray, fold: Fold, groups_N: Sequence[Hashabl
         ValueError: lengths that differ, a row without a family, or no two families of one size among the training rows.
 
     Reference:
-        Winkler et al. 2015 (whole-block exchangeability).
+        Winkler et al. 2015 (exchangeability of whole blocks and within them).
     """
     targets_N = np.array(targets_N)
     _check_families(targets_N, fold, groups_N)
@@ -142,7 +143,7 @@ def permute_labels(targets_N: np.ndarray, fold: Fold, groups_N: Sequence[Hashabl
     rng = np.random.default_rng(seed)
     permuted_N = targets_N.copy()
     for blocks in classes:
-        permuted_N[train_N[blocks]] = targets_N[train_N[rng.permutation(blocks)]]
+        permuted_N[train_N[blocks]] = targets_N[train_N[rng.permuted(rng.permutation(blocks), axis=1)]]
     return permuted_N
 
 
