@@ -168,6 +168,9 @@ class PhenotypeConfig(_TrainingConfig):
                 f"fmri.checkpoint={self.fmri.checkpoint}, phenotype.readout={self.phenotype.reads()}",
                 "phenotype.official_head=false",
             )
+        if self.checkpoint and self.split.folds is not None:
+            expected = "Folds test everyone, also whom the checkpoint was trained on; it goes with its own split"
+            complain(expected, f"split.folds={self.split.folds}", "split.folds=null split.file=RUN/split.json")
         if self.checkpoint and self.fmri.checkpoint:
             complain("A run starts from one checkpoint", f"fmri.checkpoint={self.fmri.checkpoint}", "checkpoint=null")
 
@@ -190,7 +193,8 @@ class EvaluateConfig(RecipeConfig):
     dna: DNAConfig = field(default_factory=DNAConfig)  # of a checkpoint that reads genomes: where its encoder lies
     windows_at_once: int = 8  # in one forward pass
     resamples: int = 2000  # of the bootstrap, where the people have values to score by
-    groups: str | None = None  # participants' column of families, drawn together by the bootstrap
+    groups: str | None = None  # participants' column of families: drawn together, and as seen as any of their members
+    relatives: tuple[str, ...] = ()  # further columns whose equal values make relatives
     out: str = "runs/evaluate"
 
     def __post_init__(self):
@@ -270,6 +274,8 @@ def _fill_in_places(config: Config) -> Config:
         config.out = str(_simulated_root(config.simulation))
     if isinstance(config, _TrainingConfig) and config.data.simulate and config.simulation.family_size > 1:
         config.split.groups = config.split.groups or FAMILIES
+    if isinstance(config, EvaluateConfig) and config.data.simulate and config.simulation.family_size > 1:
+        config.groups = config.groups or FAMILIES
     if isinstance(config, PhenotypeConfig) and config.data.simulate and config.simulation.phenotypes:
         _fill_in_targets(config)
     root = Path(config.data.root).resolve()

@@ -27,6 +27,7 @@ class DataConfig:
     preset: str | None = None  # uk_biobank | hcp: the id column and the fields' codings of the participants table
     instance: int = 2  # of UK Biobank's fields: 2 is the imaging visit
     kinship: str | None = None  # KING, PLINK 2 or UK Biobank table of related pairs; relatives then stay in one part
+    kinship_threshold: float = 0.0442  # least kinship of relatives: third degree; 0.0884 is second
     genotypes: str = "genotypes.vcf.gz"  # phased VCF or BCF with its index
     reference: str = "reference.fa"  # FASTA with its index
     regions: str = "regions.bed"  # 0-based, half-open
@@ -46,6 +47,7 @@ class DataConfig:
         require_orientation(self.orientation)
         require_choice("data.preset", self.preset, (None, *PRESETS))
         require_range("data.instance", self.instance, 0, None)
+        require_range("data.kinship_threshold", self.kinship_threshold, 1e-6, 0.5, DataConfig.kinship_threshold)
         require_choice("data.unmatched", self.unmatched, ("error", "drop"))
         require_choice("data.mask_rule", self.mask_rule, MASK_RULES)
         require_choice("data.normalisation", self.normalisation, ("global", "voxel"))

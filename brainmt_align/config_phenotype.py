@@ -23,8 +23,9 @@ class PhenotypeTargetsConfig:
     readout: str | None = (
         None  # published | standardised | projected; None: projected for dna, both and alignments, else standardised
     )
-    residualise: tuple[str, ...] = ()  # covariates that regressions, and the linear models' features, are freed of in the fold
+    residualise: tuple[str, ...] = ()  # covariates that regressions, and their linear models' features, are freed of in the fold
     missing_covariates: str = "error"  # error | mean
+    categories: tuple[str, ...] = ()  # covariates that are categories though they hold numbers, such as a site's code
     regression_loss: str = "mse"  # mse | huber
     balanced: bool = False  # classes weigh alike in the loss; their probabilities then speak of equal shares, not of the cohort
     adapt: str = "full"  # full | lora | probe: what of the towers is trained
@@ -37,6 +38,10 @@ class PhenotypeTargetsConfig:
         for name, task in self.targets.items():
             require_choice(f"phenotype.targets.{name}", task, TASKS)
         for name, labels in self.classes.items():
+            if isinstance(labels, (list, tuple)) and any(isinstance(label, bool) for label in labels):
+                quoted = ",".join(f'"{label}"' for label in ("no", "yes"))
+                expected = f"phenotype.classes.{name} must hold text; YAML reads yes, no, on and off as true and false"
+                complain(expected, labels, f"'phenotype.classes.{name}=[{quoted}]', in quotes")
             if not isinstance(labels, (list, tuple)):
                 complain(f"phenotype.classes.{name} must be a list", labels, f"'phenotype.classes.{name}=[lowest,…,highest]'")
         require_choice("phenotype.inputs", self.inputs, INPUTS)
@@ -65,6 +70,8 @@ class FoldsConfig(SplitConfig):
 
     parts: tuple[float, float, float] = (5, 1, 3)  # train : validation : test; of folds, train : validation of the others
     folds: int | None = None  # everyone is tested once; None: one train/validation/test split
+    relatives: tuple[str, ...] = ()  # further columns whose equal values make relatives, such as [mother_id,father_id]
+    torn_families: bool = False  # true: relatives may fall into different parts; otherwise that is an error
     repeats: int = 1  # seeds: the seed of the dealing, and the next ones
     sites: str | None = None  # participants' column that is kept whole too, so that sites are predicted unseen
 
@@ -105,6 +112,7 @@ class ComparisonConfig:
 
     baselines: tuple[str, ...] = BASELINES  # connectivity | covariates | mean | permuted
     regions: int = 100  # of the data-driven grid, for connectivity
+    covariates: tuple[str, ...] | None = None  # of the rivals that see covariates; None: those of phenotype.residualise
     atlas: str | None = None  # NIfTI of integer labels, relative to data.root, in place of the grid
     resamples: int = 2000  # of the bootstrap over families
 

@@ -25,7 +25,7 @@ from brainmt_align.data.genotype_checks import check_genotypes
 from brainmt_align.data.haplotypes import list_regions, read_haplotypes
 from brainmt_align.data.kinship import families_of
 from brainmt_align.data.regions import read_regions
-from brainmt_align.data.targets import FittedTargets, targets_from_json
+from brainmt_align.data.targets import FittedTargets, TargetCoding, targets_from_json
 from brainmt_align.evaluation.comparison import ScoredFold, compare_rivals, predictions_table
 from brainmt_align.evaluation.prediction import predict_people
 from brainmt_align.model.alignment import DNATower, region_statistics_of
@@ -103,6 +103,11 @@ def store_scans(config: EvaluateConfig, recorded: dict[str, Any], cohort: Cohort
         min_frames=recorded["window"], tr_s=config.data.tr_s, progress=progress,
     )  # fmt: skip
     shape, expected = bold_store.common_volume_shape(runs), tuple(recorded["volume_shape"])
+    lengths_s = [round(bold_store.open_run(path).tr_s, 3) for path in runs["store_path"]]
+    strange = [tr_s for tr_s in lengths_s if tr_s not in recorded["tr_s"]]
+    if strange and progress:
+        usual = ", ".join(map(str, recorded["tr_s"]))
+        print(f"{len(strange)} of {len(runs)} runs have another TR, such as {strange[0]} s; those of the training: {usual} s")
     if shape != expected:
         raise ValueError(
             f"Scans of {expected} voxels (D, H, W) were expected, as the checkpoint was trained on; got {shape}.\n"
@@ -152,38 +157,61 @@ def write_products(
     predicted: dict[str, np.ndarray],
     recorded: dict[str, Any],
 ) -> None:
-    """predictions.csv of everybody; scores of those who are new to the checkpoint and have a value; metrics.json last."""
+    """predictions.csv of everybody first; then scores of those who are new to the checkpoint and have a value."""
     out, ids = Path(config.out), people["subject_id"].tolist()
-    seen = splits.seen_people(config.checkpoint, ids)
+    columns = [*([config.groups] if config.groups else []), *config.relatives]
+    families = families_of(people, columns, config.data.path("kinship"), config.data.kinship_threshold)
+    seen = splits.seen_people(config.checkpoint, dict(zip(ids, families, strict=True)))
     if seen is None:
         print(f"No split.json lies beside {config.checkpoint}: whether it was trained on these people cannot be told.")
     elif seen:
-        print(f"{len(seen)} of {len(ids)} people were trained or chosen on: predicted, but not scored")
-    families = families_of(people, config.groups, config.data.path("kinship"))
-    columns = {"subject_id": ids, "seen_in_training": [subject in (seen or ()) for subject in ids]}
+        print(f"{len(seen)} of {len(ids)} people were trained or chosen on, or are their relatives: predicted, but not scored")
+    new_N = ~np.isin(ids, seen or [])
+    table, observed = {"subject_id": ids, "seen_in_training": ~new_N}, {}
+    for target in targets.targets:
+        whole = ScoredFold("all", ids, families, np.full(len(ids), np.nan), {target.name: predicted[target.name]})
+        rows = predictions_table([whole], target.classes).drop(columns=["subject_id", "fold", "observed"])
+        observed[target.name], note = known_values(people, targets, target)
+        if note:
+            print(note)
+        if target.name in people:
+            table[f"{target.name} (observed)"] = people[target.name].tolist()
+        table |= dict(rows.items())
+    write_atomically(out / "predictions.csv", partial(pd.DataFrame(table).to_csv, index=False))
     figures = {}
     for target in targets.targets:
-        known = target.name in people and people[target.name].notna().any()
-        observed_N = targets.observed(people, target) if known else np.full(len(people), np.nan)
-        whole = ScoredFold("all", ids, families, observed_N, {target.name: predicted[target.name]})
-        table = predictions_table([whole], target.classes).drop(columns=["subject_id", "fold"])
-        columns |= {f"{target.name} (observed)": table.pop("observed")} if known else {}
-        columns |= dict(table.items())
-        rows = np.flatnonzero(np.isfinite(observed_N) & ~np.array(columns["seen_in_training"]))
+        rows = np.flatnonzero(np.isfinite(observed[target.name]) & new_N)
         if len(rows) < 2 or len({families[row] for row in rows}) < 2:
             continue
-        new = [ids[row] for row in rows], [families[row] for row in rows], observed_N[rows]
+        new = [ids[row] for row in rows], [families[row] for row in rows], observed[target.name][rows]
         scored = ScoredFold("all", *new, {MODEL: predicted[target.name][rows]})
         entry = compare_rivals(target.task, [scored], MODEL, config.resamples, config.seed)
-        entry |= {"residualised_on": targets.covariates.names if target.slopes else [], "planted": None}
+        freed_of = targets.covariates.names if targets.covariates and target.slopes else []
+        positive = target.classes[1] if target.task == "binary" else None
+        entry |= {"residualised_on": freed_of, "planted": None, "positive_class": positive}
         figures[target.name] = {metric: each["value"] for metric, each in entry["figures"][MODEL].items()} | {"comparison": entry}
         Console(width=None if sys.stdout.isatty() else 120).print(comparison_table(target.name, entry))
-    write_atomically(out / "predictions.csv", partial(pd.DataFrame(columns).to_csv, index=False))
-    inputs = {key: config.data.path(key) for key in ("participants", "genotypes", "pairs", "id_map", "mask")}
+    keys = ("participants", "kinship", "genotypes", "reference", "regions", "pairs", "id_map", "mask")
+    inputs = {key: config.data.path(key) for key in keys} | {"checkpoint": config.checkpoint}
+    inputs["split"] = Path(config.checkpoint).parent / "split.json"
     facts = {"checkpoint_description": recorded}
-    checkpoints.write_json(out / "provenance.json", checkpoints.provenance(inputs | {"checkpoint": config.checkpoint}, facts))
+    checkpoints.write_json(out / "provenance.json", checkpoints.provenance(inputs, facts))
     checkpoints.write_json(out / "metrics.json", {"phenotype": figures, "people": len(ids), "seen": seen and len(seen)})
     print(f"Predictions of {len(ids)} people are in {out / 'predictions.csv'}")
+
+
+def known_values(people: pd.DataFrame, targets: FittedTargets, target: TargetCoding) -> tuple[np.ndarray, str | None]:
+    """What people really have, NaN where it is not known, and why nobody of them can be scored, where that is so.
+
+    The predictions need none of it: a table without the covariates, or with other classes, costs the scores alone.
+    """
+    nothing_N = np.full(len(people), np.nan)
+    if target.name not in people or people[target.name].isna().all():
+        return nothing_N, None
+    try:
+        return targets.observed(people, target), None
+    except ValueError as error:
+        return nothing_N, f"{target.name} is predicted, but not scored: {error}"
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ accelerate launch recipes/phenotype.py [config=FILE] [key=value …]
 """
 
 import dataclasses
+import itertools
+import json
 import re
 import sys
 from collections.abc import Callable
@@ -28,13 +30,15 @@ from brainmt_align.data.datasets import EpochBatches, PeopleDataset, collate_peo
 from brainmt_align.data.genotype_checks import check_genotypes
 from brainmt_align.data.haplotypes import list_regions, read_haplotypes
 from brainmt_align.data.kinship import families_of, join_groups
+from brainmt_align.data.phenotype_presets import unit_of
 from brainmt_align.data.planted_phenotypes import planted_predictions, planted_targets, planted_truth
 from brainmt_align.data.regions import read_regions
 from brainmt_align.data.targets import FittedTargets, TargetCoding, check_parts, describe_targets, fit_targets
-from brainmt_align.evaluation import baselines, connectivity
+from brainmt_align.evaluation import connectivity
 from brainmt_align.evaluation.comparison import ScoredFold, compare_rivals, pool, predictions_table
 from brainmt_align.evaluation.prediction import predict_people, prediction_loss
-from brainmt_align.limits import require_file
+from brainmt_align.evaluation.rivals import RivalInputs, describe_left_out, predict_rivals
+from brainmt_align.limits import complain, require_file
 from brainmt_align.model.alignment import DNATower, fit_region_statistics, region_statistics_of
 from brainmt_align.model.brain import OFFICIAL_ORIENTATION, build_brainmt, rebuild_brainmt
 from brainmt_align.model.heads import TargetSpec
@@ -52,12 +56,6 @@ from encoders import load_dna_encoder
 
 CRITERION = "loss_validation"  # chooses the best checkpoint of a fit
 MODELS = {"fmri": "BrainMT", "dna": "DNA", "both": "BrainMT + DNA"}
-RIVALS = {
-    "connectivity": "connectivity + linear",
-    "covariates": "covariates only",
-    "mean": "mean of the training people",
-    "permuted": "connectivity, permuted labels",
-}
 TOGETHER = "kept_together"  # column of families and sites joined
 ORACLE = "planted (oracle)"
 FOLDS = "folds.json"  # every fold's fingerprint; a run that holds it and no metrics.json was interrupted
@@ -109,17 +107,19 @@ def main(argv: list[str] | None = None) -> Path:
     say(f"{accelerator.num_processes} process(es) on {accelerator.device.type}, {torch.get_num_threads()} threads each")
 
     # 3. Tables, targets, folds: a fault of these costs no minute of preparation.
-    cohort, described = read_people(config, accelerator)
-    families = families_of(cohort.people, config.split.groups, config.data.path("kinship"))
-    dealt = deal_folds(config, keep_together(config, cohort.people, families), described, say)
     if config.checkpoint:
         checkpoints.require_kind(Path(config.checkpoint), "an alignment")
+    cohort, described = read_people(config, accelerator)
+    families = find_families(config, cohort.people)
+    dealt = deal_folds(config, cohort.people, families, described, say)
     for path, key in ((config.fmri.checkpoint, "fmri.checkpoint"), (config.data.path("truth"), "data.truth")):
         require_file(key, path)
     require_file("evaluation.atlas", config.evaluation.atlas and Path(config.data.root) / config.evaluation.atlas)
 
     # 4. Stores: what the chosen inputs need of scans and sequences.
     prepared = fill_stores(config, cohort, families, accelerator)
+
+    check_fits(config, prepared, dealt, accelerator)
 
     # 5. Run folder: an interrupted run goes on with the fits it lacks, an earlier run is kept beside.
     resumed = open_out(out, config, dealt, accelerator)
@@ -130,12 +130,15 @@ def main(argv: list[str] | None = None) -> Path:
 
     # 6. Baselines on the same folds, first: they are quick, and what stands in their way costs no training.
     rivals = predict_baselines(config, prepared, dealt, say) if is_main else {}
+    scale = None if accelerator.scaler is None else accelerator.scaler.state_dict()
     accelerator.wait_for_everyone()
 
     # 7. One fit a fold and kind of input: trained, chosen on the validation people, its test people predicted once.
     tested = {fold.name: {} for fold in dealt}
     for fold in dealt:
         for arm in config.phenotype.arms():
+            if scale is not None:  # every fit starts from the same loss scale, whatever ran before it
+                accelerator.scaler.load_state_dict(scale)
             tested[fold.name][arm] = fit(config, prepared, fold, arm, accelerator, resumed)
 
     # 8. Comparison and products.
@@ -169,28 +172,35 @@ def read_people(config: PhenotypeConfig, accelerator: Accelerator) -> tuple[Coho
     return cohort._replace(people=kept, runs=runs), described
 
 
-def keep_together(config: PhenotypeConfig, people: pd.DataFrame, families: list[str]) -> pd.DataFrame:
-    """The people with a column TOGETHER: families, and sites where they are kept whole; whatever touches is one group."""
-    sites = [people[config.split.sites].tolist()] if config.split.sites else []
-    return people.assign(**{TOGETHER: join_groups(people["subject_id"].tolist(), families, *sites)})
+def find_families(config: PhenotypeConfig, people: pd.DataFrame) -> list[str]:
+    """One label a person, from all that is known of relatives, whether people are dealt out by it or not."""
+    chosen, usual = config.split, [splits.FAMILIES] if splits.FAMILIES in people else []
+    columns = dict.fromkeys([*([chosen.groups] if chosen.groups else []), *chosen.relatives, *usual])
+    return families_of(people, list(columns), config.data.path("kinship"), config.data.kinship_threshold)
 
 
-def deal_folds(config: PhenotypeConfig, people: pd.DataFrame, described: tuple[TargetCoding, ...], say: Say) -> list[Fold]:
-    """Every split of every seed, its targets fitted on its training people; what cannot be learnt or scored stops here."""
+def deal_folds(
+    config: PhenotypeConfig, people: pd.DataFrame, families: list[str], described: tuple[TargetCoding, ...], say: Say
+) -> list[Fold]:
+    """Every split of every seed, its targets fitted on its training people; what leaks, cannot be learnt or scored stops here."""
     chosen, seed = config.split, config.seed if config.split.seed is None else config.split.seed
-    if config.data.kinship is None and (note := splits.describe_families(people, chosen.groups)):
-        say(note)
-    # A column of the participants as it is leaves a split.json that other recipes can keep to.
-    groups = TOGETHER if config.data.kinship or chosen.sites else chosen.groups
+    sites = [splits.labels_of(people, [chosen.sites], complete=True)] if chosen.sites else []
+    known = bool(chosen.groups or chosen.relatives or config.data.kinship)
+    together = join_groups(people["subject_id"].tolist(), *([families] if known else []), *sites)
+    grouped = people.assign(**{TOGETHER: together})
+    family_of = dict(zip(people["subject_id"], families, strict=True))
     dealt = []
     for repeat in range(seed, seed + chosen.repeats):
-        split_files = folds.choose_folds(people, chosen.folds, chosen.parts, repeat, groups, chosen.strata, chosen.file)
+        split_files = folds.choose_folds(grouped, chosen.folds, chosen.parts, repeat, TOGETHER, chosen.strata, chosen.file)
+        if not chosen.torn_families:
+            folds.check_folds([frozen.split for frozen in split_files], family_of)
         for number, frozen in enumerate(split_files):
-            if config.checkpoint and (note := splits.check_unseen(config.checkpoint, frozen.split)):
+            if config.checkpoint and (note := splits.check_unseen(config.checkpoint, frozen.split, family_of)):
                 say(note)
             parts = {part: people[people["subject_id"].isin(getattr(frozen.split, part))] for part in splits.PARTS}
             check_parts(parts, described, f"seed {repeat}, fold {number}")
-            words = config.phenotype.residualise, config.phenotype.balanced, config.phenotype.missing_covariates
+            chosen_for = config.phenotype
+            words = chosen_for.residualise, chosen_for.balanced, chosen_for.missing_covariates, chosen_for.categories
             dealt.append(Fold(repeat, number, frozen, fit_targets(parts["train"], described, *words)))
     return dealt
 
@@ -222,6 +232,38 @@ def fill_stores(config: PhenotypeConfig, cohort: Cohort, families: list[str], ac
     return Prepared(cohort.people, families, runs, stores, shape)
 
 
+def check_fits(config: PhenotypeConfig, prepared: Prepared, dealt: list[Fold], accelerator: Accelerator) -> None:
+    """Refuse what no fit could start with, before an earlier run is moved aside and before any baseline is computed."""
+    for arm in config.phenotype.arms() if config.checkpoint else ():
+        recorded = checkpoints.require_description(Path(config.checkpoint), describe_input(config, prepared, arm), "an alignment")
+        if arm != "dna":
+            rebuild_brainmt(recorded["encoder"], config.train.window)
+    place = accelerator.process_index, accelerator.num_processes
+    for fold in dealt:
+        steps = count_steps(
+            config, EpochBatches(len(fold.frozen.split.train), config.train.batch_size, fold.seed, *place, at_least=1)
+        )
+        if config.train.cycles > steps * config.train.epochs:
+            complain(
+                f"train.cycles must be at most {steps * config.train.epochs}, the optimiser steps of {fold.name}",
+                config.train.cycles,
+                "train.cycles=1",
+            )
+
+
+def count_steps(config: PhenotypeConfig, batches: EpochBatches) -> int:
+    """Optimiser steps an epoch; batches that do not fill a step are left out, as people who do not fill a batch are."""
+    steps = len(batches) // config.train.accumulate
+    if not steps:
+        complain(
+            f"train.accumulate must be at most {len(batches)}, the batches of {batches.gathered} that "
+            f"{batches.num_people} training people fill",
+            config.train.accumulate,
+            f"train.accumulate={len(batches)}",
+        )
+    return steps
+
+
 def open_out(out: Path, config: PhenotypeConfig, dealt: list[Fold], accelerator: Accelerator) -> bool:
     """Open the run folder on the main process and freeze the folds in it; True everywhere when an interrupted run goes on."""
     folder = None
@@ -229,11 +271,18 @@ def open_out(out: Path, config: PhenotypeConfig, dealt: list[Fold], accelerator:
         folder = checkpoints.open_run_folder(out, to_yaml(config), resumable=FOLDS)
         if folder.note:
             accelerator.print(folder.note)
+        frozen = {fold.name: splits.fingerprint(fold.frozen.split) for fold in dealt}
+        if folder.resumed and (began := json.loads((out / FOLDS).read_text())) != frozen:
+            differ = ", ".join(sorted(name for name in {**began, **frozen} if began.get(name) != frozen.get(name)))
+            raise ValueError(
+                f"An interrupted run can only go on with the people and folds that it began with, got others in {differ}.\n"
+                f"  file: {out / FOLDS}\n  fix: bring back the tables as they were, or set out= to another place."
+            )
         for fold in dealt:
             for arm in config.phenotype.arms():
                 (out / f"{arm}_{fold.name}").mkdir(exist_ok=True)
                 splits.save_split(out / f"{arm}_{fold.name}" / "split.json", *fold.frozen)
-        checkpoints.write_json(out / FOLDS, {fold.name: splits.fingerprint(fold.frozen.split) for fold in dealt})
+        checkpoints.write_json(out / FOLDS, frozen)
     return share_text("resumed" if folder and folder.resumed else "") == "resumed"
 
 
@@ -329,7 +378,9 @@ def describe(config: PhenotypeConfig, prepared: Prepared, fold: Fold, arm: str, 
     model = {"inputs": arm, "targets": fold.targets.to_json(), "adapt": adaptation_of(config, arm), "lora_rank": chosen.lora_rank}
     model |= {"readout": built.readout, "width": built.width, "encoder": encoder}
     run = {"processes": processes, "window": config.train.window, "split_sha256": splits.fingerprint(fold.frozen.split)}
-    run |= {} if arm == "dna" else {"bold_sha256": bold_store.sources_hash(runs["store_path"])}
+    if arm != "dna":
+        run["bold_sha256"] = bold_store.sources_hash(runs["store_path"])
+        run["tr_s"] = sorted({round(bold_store.open_run(path).tr_s, 3) for path in runs["store_path"]})
     return {**describe_input(config, prepared, arm), **model, **run}
 
 
@@ -347,7 +398,7 @@ def train(
     """The supervised loop; leaves weights, state, steps.csv and epochs.csv in the fit's folder, whole after every epoch."""
     settings, is_main, device = config.train, accelerator.is_main_process, accelerator.device
     loader = DataLoader(datasets["train"], batch_sampler=batches, num_workers=settings.workers, collate_fn=collate_people)
-    steps_an_epoch = -(-len(batches) // settings.accumulate)
+    steps_an_epoch = count_steps(config, batches)
     optimiser = adamw(model, settings.learning_rate, settings.weight_decay, parameter_depths(model), settings.layer_decay)
     schedule = warm_restarts(optimiser, settings.epochs * steps_an_epoch, settings.cycles, settings.warm_up, settings.cycle_decay)
     parts = {"model": model, "optimiser": optimiser, "schedule": schedule}
@@ -355,7 +406,7 @@ def train(
     history = checkpoints.load_progress(folder, parts, description) if resumed else checkpoints.History([], [])
     parallel, stepper = accelerator.prepare(model, optimiser)
     values_NP, weights_NP = map(torch.from_numpy, fold.targets.encode(datasets["train"].people))
-    chosen_by = fold.targets.encode(datasets["validation"].people).values_NP
+    chosen_by = fold.targets.encode(datasets["validation"].people)
 
     bar = tqdm(
         total=settings.epochs * steps_an_epoch, initial=len(history.steps), desc=folder.name, unit="step", disable=not is_main
@@ -363,15 +414,15 @@ def train(
     for epoch in range(len(history.epochs), settings.epochs):
         if stopped_early(history.epochs, settings.patience):
             break
-        batches.epoch, order = epoch, torch.from_numpy(batches.order()[: len(batches) * batches.gathered])
+        batches.epoch, order = epoch, torch.from_numpy(batches.order())
         torch.manual_seed((fold.seed * settings.epochs + epoch) * batches.num_processes + batches.process)  # dropout, drop path
         parallel.train()
         summed = torch.zeros((), device=device)
-        for number, batch in enumerate(loader):
+        for number, batch in enumerate(itertools.islice(loader, steps_an_epoch * settings.accumulate)):
             if number % settings.accumulate == 0:  # one optimiser step: its labels are counted over all of its batches
                 people = order[number * batches.gathered :][: settings.accumulate * batches.gathered]
                 totals_P, summed = weights_NP[people].sum(0).to(device), torch.zeros((), device=device)
-            last = (number + 1) % settings.accumulate == 0 or number + 1 == len(batches)
+            last = (number + 1) % settings.accumulate == 0
             with nullcontext() if last else accelerator.no_sync(parallel):
                 dna = {name: rows.to(device) for name, rows in batch.dna.items()}
                 logits_BO = parallel(batch.bold_BTCDHW.to(device) if model.fmri is not None else None, dna)
@@ -396,7 +447,8 @@ def train(
             stepper.zero_grad()
             bar.update()
         mean_loss = sum(step["loss"] for step in history.steps[-steps_an_epoch:]) / steps_an_epoch
-        watched = prediction_loss(predict(config, model, datasets["validation"], accelerator), chosen_by, model.targets)
+        watched = prediction_loss(predict(config, model, datasets["validation"], accelerator), *chosen_by, model.targets)
+        require_finite("validation loss", watched, epoch, len(history.steps), model)
         history.epochs.append({"epoch": epoch, "loss_train": mean_loss, CRITERION: watched})
         bar.set_postfix(loss=f"{mean_loss:.3f}", validation=f"{watched:.3f}")
         accelerator.log({f"{folder.name}/{key}": value for key, value in history.epochs[-1].items()}, step=epoch)
@@ -422,44 +474,26 @@ def predict(
 
 
 def predict_baselines(config: PhenotypeConfig, prepared: Prepared, dealt: list[Fold], say: Say) -> dict[str, dict[str, Any]]:
-    """What every rival says of every fold's test people: by fold, then target, then rival."""
-    wanted, people, chosen = config.evaluation.baselines, prepared.people, config.evaluation
+    """What every simple rival says of every fold's test people: by fold, then target, then rival."""
+    chosen, asked = config.evaluation, config.phenotype
     edges_NF = None
-    if prepared.runs is not None and {"connectivity", "permuted"} & set(wanted):
+    if prepared.runs is not None and {"connectivity", "permuted"} & set(chosen.baselines):
         paths = prepared.runs.groupby("subject_id")["store_path"].agg(list)
         opened = [bold_store.open_run(path) for path in prepared.runs["store_path"]]
         atlas = chosen.atlas and Path(config.data.root) / chosen.atlas
-        labels = (
+        regions = (
             connectivity.atlas_regions(atlas, opened) if atlas else connectivity.grid_regions(opened, chosen.regions, config.seed)
         )
-        say(f"connectivity between {labels.max()} regions")
-        edges_NF = connectivity.people_connectivity([paths[subject] for subject in people["subject_id"]], labels, progress=True)
-    predicted: dict[str, dict[str, Any]] = {}
-    for fold in tqdm(dealt, desc="baselines", unit="fold"):
-        part = {name: np.flatnonzero(people["subject_id"].isin(getattr(fold.frozen.split, name))) for name in splits.PARTS}
-        rows = baselines.Fold(np.concatenate([part["train"], part["validation"]]), part["test"])
-        covariates = fold.targets.covariates
-        covariates_NK = covariates.encode(people) if covariates else None
-        predicted[fold.name] = {}
-        for target in fold.targets.targets:
-            task, count = target.task, len(target.classes)
-            values_N, groups = fold.targets.observed(people, target), prepared.families
-            if task != "regression":
-                values_N = np.nan_to_num(values_N, nan=-1).astype(int)
-            words = {"fold": rows, "groups_N": groups, "seed": fold.seed, "balanced": config.phenotype.balanced}
-            linear = partial(baselines.linear_predictions, task, count, **words)
-            rivals = {}
-            if "connectivity" in wanted and edges_NF is not None:
-                rivals["connectivity"] = linear(edges_NF, values_N, covariates_NK=covariates_NK)
-            if "covariates" in wanted and covariates_NK is not None:
-                rivals["covariates"] = linear(covariates_NK, values_N)
-            if "mean" in wanted:
-                rivals["mean"] = baselines.constant_predictions(task, count, values_N, rows)
-            if "permuted" in wanted and edges_NF is not None:
-                shuffled_N = baselines.permute_labels(values_N, rows, groups, fold.seed)
-                rivals["permuted"] = linear(edges_NF, shuffled_N, covariates_NK=covariates_NK)
-            predicted[fold.name][target.name] = {RIVALS[name]: each for name, each in rivals.items()}
-    return predicted
+        say(f"connectivity between {regions.max()} regions")
+        of_people = [paths[subject] for subject in prepared.people["subject_id"]]
+        edges_NF = connectivity.people_connectivity(of_people, regions, progress=True)
+    covariates = asked.residualise if chosen.covariates is None else chosen.covariates
+    inputs = RivalInputs(
+        chosen.baselines, edges_NF, prepared.families, covariates, asked.missing_covariates, asked.categories, asked.balanced
+    )
+    for note in describe_left_out(inputs):
+        say(note)
+    return predict_rivals(prepared.people, {fold.name: (fold.frozen.split, fold.targets, fold.seed) for fold in dealt}, inputs)
 
 
 def write_products(
@@ -485,13 +519,15 @@ def write_products(
             observed_N, groups = fold.targets.observed(test, coding), [family_of[subject] for subject in ids]
             scored.append(ScoredFold(fold.name, ids, groups, observed_N, said))
         entry = compare_rivals(target.task, scored, reference, config.evaluation.resamples, config.seed)
+        entry["positive_class"] = target.classes[1] if target.task == "binary" else None
+        entry["unit"] = unit_of(config.data.preset, target.name)
         entry["residualised_on"] = list(config.phenotype.residualise) if target.task == "regression" else []
         entry["planted"] = planted_truth(truth, target.name, inputs=arms[0]) if planted else None
         entries[target.name] = entry
         stem = re.sub(r"[^\w.-]", "_", target.name)
         table = predictions_table(scored, target.classes, by_id[target.name])
         write_atomically(out / f"predictions_{stem}.csv", partial(table.to_csv, index=False))
-        pooled = pool(scored)
+        pooled = pool([fold for fold in scored if fold.name.startswith(f"seed{dealt[0].seed}_")])  # everyone once
         areas = {rival: shown_area(each) for rival, each in entry["figures"].items()}
         drawn = figures_of_target(target.name, target.task, target.classes, pooled.observed_N, pooled.predictions, areas)
         for name, figure in drawn.items():

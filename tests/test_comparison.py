@@ -51,6 +51,14 @@ def test_compare_rivals_adds_delong_only_among_independent_people_of_one_fold():
         assert "delong" not in compare_rivals("binary", folds, "model", 200, 0)["differences"]["rival"]
 
 
+def test_compare_rivals_does_without_delong_where_a_class_has_one_person():
+    fold = folds_of("binary")[0]
+    observed_N = np.zeros(40)
+    observed_N[0] = 1
+    entry = compare_rivals("binary", [fold._replace(observed_N=observed_N)], "model", 100, 0)
+    assert "delong" not in entry["differences"]["rival"]
+
+
 def test_compare_rivals_is_json_ready_where_a_figure_is_undefined():
     fold = folds_of("regression")[0]
     entry = compare_rivals(

@@ -24,6 +24,12 @@ def test_fit_covariates_standardises_numbers_and_centres_categories_over_the_tra
     assert design_NK.shape == (4, 5)
 
 
+def test_fit_covariates_takes_numbers_for_categories_when_told():
+    coding = fit_covariates(people(site=[11025, 11026, 11025, 11027]), ["site"], categories=["site"])
+    assert coding.columns[0].levels == ("11025", "11026", "11027")
+    assert coding.encode(people(site=[11026])).shape == (1, 3)
+
+
 def test_encode_uses_nothing_of_the_new_people():
     training = people(age=[40.0, 60], site=["a", "b"])
     coding = fit_covariates(training, ["age", "site"])

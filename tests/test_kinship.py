@@ -158,8 +158,10 @@ def test_families_of_joins_a_column_and_a_table_of_kinship(tmp_path):
     people = pd.DataFrame({"subject_id": ["01", "02", "0003", "04"], "family_id": ["a", None, "a", None]})
     (tmp_path / "rel.dat").write_text(UKB)
     assert families_of(people) == ["01", "02", "0003", "04"]
-    assert families_of(people, "family_id") == ["0003", "02", "0003", "04"]
-    assert families_of(people, None, tmp_path / "rel.dat") == ["01", "01", "0003", "04"]
-    assert families_of(people, "family_id", tmp_path / "rel.dat") == ["0003", "0003", "0003", "04"]
+    assert families_of(people, ["family_id"]) == ["0003", "02", "0003", "04"]
+    assert families_of(people, [], tmp_path / "rel.dat") == ["01", "01", "0003", "04"]
+    assert families_of(people, ["family_id"], tmp_path / "rel.dat") == ["0003", "0003", "0003", "04"]
+    half = people.assign(mother_id=["7", "8", None, "8"], father_id=["8", "9", None, None])
+    assert families_of(half, ["mother_id", "father_id"]) == ["01", "02", "0003", "02"]
     with pytest.raises(ValueError, match="household"):
-        families_of(people, "household")
+        families_of(people, ["household"])

@@ -59,4 +59,8 @@ def test_prediction_loss_is_squared_error_and_log_likelihood_of_those_with_a_val
     }
     values_NP = np.array([[2.0, 1, 2], [np.nan, np.nan, 0], [0.5, 0, np.nan]])
     expected = np.mean([(1 + 0.25) / 2, -np.mean(np.log([0.8, 0.9])), -np.mean(np.log([0.7, 1]))])
-    assert prediction_loss(predictions, values_NP, TARGETS) == pytest.approx(expected)
+    weights_NP = np.isfinite(values_NP).astype(float)
+    assert prediction_loss(predictions, values_NP, weights_NP, TARGETS) == pytest.approx(expected)
+    weights_NP[0, 1] = 3
+    weighted = np.mean([(1 + 0.25) / 2, -np.average(np.log([0.8, 0.9]), weights=[3, 1]), -np.mean(np.log([0.7, 1]))])
+    assert prediction_loss(predictions, values_NP, weights_NP, TARGETS) == pytest.approx(weighted)

@@ -16,6 +16,7 @@ from brainmt_align.data.splits import (
     labels_of,
     load_split,
     make_split,
+    restrict_split,
     save_split,
     seen_people,
 )
@@ -138,11 +139,18 @@ def test_make_split_refuses_labels_of_another_length(name):
         make_split(people(10), **{name: [0] * 9})
 
 
-@pytest.mark.parametrize("name", ["groups", "strata"])
 @pytest.mark.parametrize("blank", [None, np.nan, ("site 1", None)])
-def test_make_split_refuses_missing_labels(name, blank):
-    with pytest.raises(ValueError, match=f"a label of {name} for everyone, got none for 0001"):
-        make_split(people(10), **{name: ["x", blank, *"abcdefgh"]})
+def test_make_split_refuses_missing_groups(blank):
+    with pytest.raises(ValueError, match="a label of groups for everyone, got none for 0001"):
+        make_split(people(10), groups=["x", blank, *"abcdefgh"])
+
+
+def test_make_split_gives_every_part_its_share_of_people_without_a_stratum():
+    strata = ["case", np.nan] * 45
+    split = make_split(people(90), (4 / 6, 1 / 6, 1 / 6), strata=strata)
+    blank = {who for who, label in zip(people(90), strata, strict=True) if label != "case"}
+    for part in PARTS:
+        assert abs(len(blank & set(getattr(split, part))) - len(getattr(split, part)) / 2) <= 1
 
 
 def test_load_split_gives_back_what_was_saved_whatever_order_the_people_come_in(tmp_path):
@@ -218,14 +226,13 @@ def test_choose_split_makes_a_split_and_keeps_to_a_saved_one(tmp_path, table):
     save_split(tmp_path / "split.json", *chosen)
     assert choose_split(table, (4, 1, 1), 2, "family", ["site"], tmp_path / "split.json") == chosen
     assert choose_split(table, (1, 1, 1), 3, "family", [], tmp_path / "split.json") == chosen
-    with pytest.raises(ValueError, match="groups: made with 'family', now None"):
-        choose_split(table, (4, 1, 1), 2, None, ["site"], tmp_path / "split.json")
+    assert choose_split(table, (4, 1, 1), 2, None, [], tmp_path / "split.json") == chosen
+    with pytest.raises(ValueError, match="groups that lie in two parts"):
+        choose_split(table.assign(household=table.index % 2), (4, 1, 1), 2, "household", [], tmp_path / "split.json")
 
 
 def test_choose_split_refuses_columns_that_the_people_lack(table):
-    with pytest.raises(
-        ValueError, match=r"must name columns of the participants, got clan, scanner.*\n.*subject_id, family, site"
-    ):
+    with pytest.raises(ValueError, match=r"(?s)unknown columns: clan; scanner.*subject_id, family, site.*key: split.groups"):
         choose_split(table, (1, 1, 1), 0, groups="clan", strata=["scanner"])
 
 
@@ -258,17 +265,19 @@ def test_check_unseen_refuses_test_people_whom_a_checkpoint_has_seen(tmp_path, t
     assert check_unseen(tmp_path / "best.safetensors", first.split) is None
     assert "cannot be told" in check_unseen(tmp_path / "elsewhere" / "best.safetensors", second.split)
     seen = set(second.split.test) - set(first.split.test)
-    with pytest.raises(ValueError, match=rf"got {len(seen)} of 10 whom it was trained or chosen on: {min(seen)}"):
+    with pytest.raises(
+        ValueError, match=rf"got {len(seen)} of 10 whom it was trained or chosen on, or whose relatives were: {min(seen)}"
+    ):
         check_unseen(tmp_path / "best.safetensors", second.split)
 
 
 def test_seen_people_are_those_of_training_and_validation(tmp_path, table):
     frozen = choose_split(table, (4, 1, 1), 0)
     save_split(tmp_path / "split.json", *frozen)
-    everyone = table["subject_id"].tolist()
-    assert seen_people(tmp_path / "best.safetensors", everyone) == sorted(frozen.split.train + frozen.split.validation)
-    assert seen_people(tmp_path / "best.safetensors", frozen.split.test) == []
-    assert seen_people(tmp_path / "elsewhere" / "best.safetensors", everyone) is None
+    alone = {each: each for each in table["subject_id"]}
+    assert seen_people(tmp_path / "best.safetensors", alone) == sorted(frozen.split.train + frozen.split.validation)
+    assert seen_people(tmp_path / "best.safetensors", {each: each for each in frozen.split.test}) == []
+    assert seen_people(tmp_path / "elsewhere" / "best.safetensors", alone) is None
 
 
 def test_fingerprint_changes_with_who_is_where(table):
@@ -279,3 +288,26 @@ def test_fingerprint_changes_with_who_is_where(table):
 def test_choose_split_refuses_parts_in_which_nobody_can_be_ranked(table):
     with pytest.raises(ValueError, match=r"at least 2 people to validate and 2 to test are needed.*got validation 1"):
         choose_split(table, (56, 1, 3), 0)
+
+
+def test_relatives_of_seen_people_count_as_seen(tmp_path, table):
+    frozen = choose_split(table, (4, 1, 1), 0)
+    save_split(tmp_path / "split.json", *frozen)
+    twin, trained = frozen.split.test[0], frozen.split.train[0]
+    family_of = {each: each for each in table["subject_id"]} | {twin: "twins", trained: "twins"}
+    assert twin in seen_people(tmp_path / "best.safetensors", family_of)
+    with pytest.raises(ValueError, match=rf"got 1 of 10 whom it was trained or chosen on, or whose relatives were: {twin}"):
+        check_unseen(tmp_path / "best.safetensors", frozen.split, family_of)
+
+
+def test_restrict_split_leaves_out_who_is_gone_and_refuses_who_is_new_or_torn(tmp_path, table):
+    frozen = choose_split(table, (4, 1, 1), 0)
+    path = save_split(tmp_path / "split.json", *frozen)
+    gone, *kept = table["subject_id"].tolist()
+    restricted = restrict_split(path, kept)
+    assert [sorted(set(getattr(frozen.split, part)) - {gone}) for part in PARTS] == [getattr(restricted.split, p) for p in PARTS]
+    assert restricted.settings["left_out"] == 1
+    with pytest.raises(ValueError, match="people that it does not have: new"):
+        restrict_split(path, [*kept, "new"])
+    with pytest.raises(ValueError, match="groups that lie in two parts: a"):
+        restrict_split(path, kept, ["a"] * len(kept))

@@ -69,13 +69,16 @@ def covariates_from_json(content: dict[str, Any]) -> CovariateCoding:
     return CovariateCoding(tuple(ColumnCoding(**each) for each in columns), content["missing"])
 
 
-def fit_covariates(people: pd.DataFrame, columns: Sequence[str], missing: str = "error") -> CovariateCoding:
+def fit_covariates(
+    people: pd.DataFrame, columns: Sequence[str], missing: str = "error", categories: Sequence[str] = ()
+) -> CovariateCoding:
     """Learn the coding of columns from the training people.
 
     Args:
         people: the training people, one row each, with subject_id.
         columns: numbers are standardised; anything else, booleans too, is a category.
         missing: "error", or "mean": the training mean (of a category: the training shares) stands for a missing value.
+        categories: columns that are categories though they hold numbers, such as a site's code.
 
     Raises:
         ValueError: an unknown column, people without a value under "error", a column without any value, an unknown rule.
@@ -94,7 +97,7 @@ def fit_covariates(people: pd.DataFrame, columns: Sequence[str], missing: str = 
         )
     if missing == "error":
         _check_complete(people, columns)
-    return CovariateCoding(tuple(_fit_column(people[name], name) for name in columns), missing)
+    return CovariateCoding(tuple(_fit_column(people[name], name, name in categories) for name in columns), missing)
 
 
 def regress_out(values_N: np.ndarray, covariates_NK: np.ndarray) -> np.ndarray:
@@ -128,8 +131,8 @@ def regress_out(values_N: np.ndarray, covariates_NK: np.ndarray) -> np.ndarray:
     return slopes_K
 
 
-def _fit_column(values: pd.Series, name: str) -> ColumnCoding:
-    if _is_number(values):
+def _fit_column(values: pd.Series, name: str, category: bool) -> ColumnCoding:
+    if _is_number(values) and not category:
         numbers = values.astype(float)
         spread = float(numbers.std(ddof=0))
         return ColumnCoding(name, (), (float(numbers.mean()),), spread if spread > 0 else 1.0)

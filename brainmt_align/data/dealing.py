@@ -42,7 +42,8 @@ def check_people(
                 f"Split: expected one label of {name} for each of {len(subject_ids)} people, got {len(labels[name])}.\n"
                 f"  fix: take {name} from the same table as the ids."
             )
-        blank = [] if values is None else [who for who, label in zip(subject_ids, labels[name], strict=True) if is_blank(label)]
+        checked = name == "groups" and values is not None  # a missing stratum is a stratum of its own
+        blank = [who for who, label in zip(subject_ids, labels[name], strict=True) if checked and is_blank(label)]
         if blank:
             raise ValueError(
                 f"Split: expected a label of {name} for everyone, got none for {some(blank)}.\n"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from brainmt_align.data.dealing import Block, blocks_of, check_people, deal_blocks, round_sizes
-from brainmt_align.data.splits import PARTS, FrozenSplit, Split, choose_split, labels_of
+from brainmt_align.data.splits import PARTS, FrozenSplit, Split, choose_split, labels_of, restrict_split
 from brainmt_align.data.tables import some
 
 
@@ -81,13 +81,15 @@ def choose_folds(
         seed: of the dealing.
         groups: column of `people` whose members stay together.
         strata: columns of `people` that every part gets its share of.
-        path: a file of one split to keep to; not with K folds.
+        path: a file of one split to keep to, of these people and maybe others; not with K folds.
 
     Raises:
-        ValueError: what `choose_split`, `make_folds` and `check_folds` complain of.
+        ValueError: what `choose_split`, `restrict_split`, `make_folds` and `check_folds` complain of.
     """
+    if path is not None:
+        return [restrict_split(path, people["subject_id"].tolist(), labels_of(people, [] if groups is None else [groups]))]
     if folds is None:
-        frozen = choose_split(people, parts, seed, groups, strata, path)
+        frozen = choose_split(people, parts, seed, groups, strata)
         check_folds([frozen.split], None if groups is None else dict(zip(people["subject_id"], people[groups], strict=True)))
         return [frozen]
     labels = labels_of(people, [] if groups is None else [groups])
@@ -129,7 +131,8 @@ def check_folds(folds: Sequence[Split], groups: Mapping[str, Hashable] | None = 
     if faults:
         raise ValueError(
             "Folds: nobody may be tested by what was fitted on them or their relatives; faults found: "
-            f"{len(faults)}\n  - " + "\n  - ".join(faults) + "\n  fix: make the folds again with these groups."
+            f"{len(faults)}\n  - " + "\n  - ".join(faults) + "\n  fix: keep relatives together with "
+            "split.groups=family_id or data.kinship=FILE; split.torn_families=true lets them fall into different parts."
         )
 
 

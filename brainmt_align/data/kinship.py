@@ -10,7 +10,7 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from brainmt_align.data.splits import labels_of
+from brainmt_align.data.phenotype_presets import require_columns
 from brainmt_align.data.tables import is_blank, normalise_id, read_delimited, some
 
 THIRD_DEGREE = 0.0442  # 2 ** -4.5, the lower bound of third-degree relatives
@@ -109,22 +109,25 @@ def families(
     return _label_components(subject_ids, [related, *known])
 
 
-def families_of(people: pd.DataFrame, column: str | None = None, kinship: str | Path | None = None) -> list[str]:
-    """One label a person, from a column of families, a table of kinship, both or neither: then everyone is alone.
+def families_of(
+    people: pd.DataFrame, columns: Sequence[str] = (), kinship: str | Path | None = None, threshold: float = THIRD_DEGREE
+) -> list[str]:
+    """One label a person, from columns of families, a table of kinship, both or neither: then everyone is alone.
 
     Args:
         people: one row a person, with subject_id.
-        column: of family labels; a missing one joins nobody.
+        columns: of labels that relatives share, such as family_id, or mother_id and father_id; a missing one joins nobody.
         kinship: a file of `read_kinship`.
+        threshold: see `families`.
 
     Raises:
         FileNotFoundError, ValueError: an unknown column, and what `read_kinship` and `families` complain of.
     """
-    labels = labels_of(people, [] if column is None else [column])
+    require_columns(people, columns)
     subjects = people["subject_id"].tolist()
-    if kinship is None:
-        return join_groups(subjects, *([] if labels is None else [labels]))
-    return families(subjects, read_kinship(kinship), known_groups=labels)
+    # A label speaks of its own column alone: mother 7 is not father 7.
+    joined = join_groups(subjects, *(people[column].tolist() for column in columns))
+    return joined if kinship is None else families(subjects, read_kinship(kinship), threshold, joined)
 
 
 def join_groups(subject_ids: Sequence[str], *labels: Sequence[Hashable]) -> list[str]:

@@ -187,6 +187,12 @@ def apply_preset(
     return pd.concat([front, table.drop(columns=chosen.id_column)], axis=1)
 
 
+def unit_of(preset: str | None, name: str) -> str | None:
+    """The unit of a preset's field by its friendly name; None where there is none to know."""
+    fields = {} if preset is None else find_preset(preset).fields
+    return fields[name].unit if name in fields else None
+
+
 def require_columns(table: pd.DataFrame, names: Sequence[str]) -> None:
     """Refuse names that are no columns of the table.
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from brainmt_align.atomic import write_atomically
 from brainmt_align.data.dealing import Label, blocks_of, check_people, content_hash, deal_blocks, round_sizes
+from brainmt_align.data.phenotype_presets import require_columns
 from brainmt_align.data.tables import some
 
 FAMILIES = "family_id"  # the participants' column that tells relatives, by its usual name
@@ -106,7 +107,7 @@ def choose_split(
     _check_columns(people, [*grouping, *strata])
     group_labels, stratum_labels = labels_of(people, grouping), labels_of(people, strata)
     if path is not None:
-        split, settings = load_split(path, subjects, {"groups": groups}, group_labels)
+        split, settings = load_split(path, subjects, {}, group_labels)  # how it was dealt is its own affair; torn groups are not
     else:
         split = make_split(subjects, [part / sum(parts) for part in parts], seed, group_labels, stratum_labels)
     small = [f"{name} {len(getattr(split, name))}" for name in PARTS[1:] if len(getattr(split, name)) < 2]
@@ -159,12 +160,13 @@ def fingerprint(split: Split) -> str:
     return content_hash(split._asdict())
 
 
-def check_unseen(checkpoint: str | Path, split: Split) -> str | None:
-    """Refuse to score people whom an earlier run has trained on or chosen its weights by.
+def check_unseen(checkpoint: str | Path, split: Split, family_of: Mapping[str, Hashable] | None = None) -> str | None:
+    """Refuse to score people whom an earlier run has trained on or chosen its weights by, or relatives of theirs.
 
     Args:
         checkpoint: weights of the earlier run; its split.json lies beside them.
         split: today's.
+        family_of: label of each person's family; None: nobody is related.
 
     Returns:
         A note where no split.json is there to tell.
@@ -172,20 +174,27 @@ def check_unseen(checkpoint: str | Path, split: Split) -> str | None:
     Raises:
         ValueError: test people of today were training or validation people then; or the file is no split.
     """
-    seen = seen_people(checkpoint, split.test)
+    family_of = family_of or {person: person for part in PARTS for person in getattr(split, part)}
+    seen = seen_people(checkpoint, family_of)
     if seen is None:
         return f"No split.json lies beside {checkpoint}: whether it was trained on today's test people cannot be told."
+    seen = sorted(set(split.test) & set(seen))
     if seen:
         path = Path(checkpoint).parent / "split.json"
         raise ValueError(
             f"Split: test people must be new to the checkpoint, got {len(seen)} of {len(split.test)} whom it was trained or "
-            f"chosen on: {some(seen)}.\n  file: {path}\n  fix: keep to that split with split.file={path}."
+            f"chosen on, or whose relatives were: {some(seen)}.\n  file: {path}\n"
+            f"  fix: keep to that split with split.file={path}."
         )
     return None
 
 
-def seen_people(checkpoint: str | Path, subject_ids: Sequence[str]) -> list[str] | None:
-    """Those of some people whom a checkpoint was trained or chosen on, sorted; None where no split.json lies beside it.
+def seen_people(checkpoint: str | Path, family_of: Mapping[str, Hashable]) -> list[str] | None:
+    """Those of some people whom a checkpoint was trained or chosen on, and their relatives; None where no split.json tells.
+
+    Args:
+        checkpoint: weights of a run; its split.json lies beside them.
+        family_of: label of the family of each of the people.
 
     Raises:
         ValueError: the file is no split.
@@ -194,7 +203,33 @@ def seen_people(checkpoint: str | Path, subject_ids: Sequence[str]) -> list[str]
     if not path.is_file():
         return None
     earlier, _ = _read_split(path)
-    return sorted(set(subject_ids) & {*earlier.train, *earlier.validation})
+    families = {family_of[person] for person in {*earlier.train, *earlier.validation} & family_of.keys()}
+    return sorted(person for person, family in family_of.items() if family in families)
+
+
+def restrict_split(path: str | Path, subject_ids: Sequence[str], groups: Sequence[Hashable] | None = None) -> FrozenSplit:
+    """A frozen split of some of its people: of those who have a value of a phenotype, say.
+
+    Args:
+        path: a file of `save_split`.
+        subject_ids: the people of today, all of them in the file.
+        groups: today's label of each person's group.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is no split, lacks people of today, or tears a group: all reasons listed.
+    """
+    earlier, settings = _read_split(Path(path))
+    wanted = set(subject_ids)
+    kept = earlier._replace(**{part: [person for person in getattr(earlier, part) if person in wanted] for part in PARTS})
+    faults = _compare_people(kept, check_people(subject_ids, groups, None), grouped=groups is not None)
+    if faults:
+        raise ValueError(
+            "Split: the frozen split no longer fits:\n  - " + "\n  - ".join(faults) + f"\n  file: {path}\n"
+            "  fix: bring back the people it was made with, or have the split made again (results then no longer compare)."
+        )
+    gone = sum(len(getattr(earlier, part)) for part in PARTS) - len(wanted)
+    return FrozenSplit(kept, {**settings, "left_out": gone})
 
 
 def save_split(path: str | Path, split: Split, settings: Mapping[str, Any]) -> Path:
@@ -245,12 +280,10 @@ def load_split(
 
 
 def _check_columns(people: pd.DataFrame, columns: Sequence[str]) -> None:
-    absent = [column for column in columns if column not in people]
-    if absent:
-        raise ValueError(
-            f"Split: groups and strata must name columns of the participants, got {', '.join(absent)}.\n"
-            f"  fix: set split.groups, split.strata and evaluation.strata to some of {', '.join(people.columns)}."
-        )
+    try:
+        require_columns(people, columns)
+    except ValueError as error:
+        raise ValueError(f"{error}\n  key: split.groups, split.strata, split.sites or evaluation.strata") from error
 
 
 def _read_split(path: Path) -> tuple[Split, dict[str, Any]]:

@@ -146,6 +146,7 @@ def fit_targets(
     residualise: Sequence[str] = (),
     balanced: bool = True,
     missing_covariates: str = "error",
+    categories: Sequence[str] = (),
 ) -> FittedTargets:
     """Learn means, SDs, class weights and covariates' slopes from the training people.
 
@@ -155,17 +156,19 @@ def fit_targets(
         residualise: covariates that regressions are freed of; classes are left as they are.
         balanced: weight classes by n / (C n_c), so that each weighs alike in the loss; False: 1.
         missing_covariates: see `fit_covariates`.
+        categories: see `fit_covariates`.
 
     Raises:
         ValueError: a target that is its own covariate, is all missing or constant, or lacks a class among the training people;
             covariates that tell a target completely.
     """
-    if own := sorted({target.name for target in described} & set(residualise)):
+    if own := sorted({target.name for target in described if target.task == "regression"} & set(residualise)):
         raise ValueError(
             f"Targets: covariates other than the targets were expected, got {', '.join(own)} as both.\n"
             "  where: phenotype.residualise\n  fix: leave it out of one of them."
         )
-    covariates = fit_covariates(training, residualise, missing_covariates) if residualise else None
+    wanted = residualise and any(target.task == "regression" for target in described)
+    covariates = fit_covariates(training, residualise, missing_covariates, categories) if wanted else None
     return FittedTargets(tuple(_fit(training, target, covariates, balanced) for target in described), covariates)
 
 
@@ -188,8 +191,8 @@ def check_parts(parts: Mapping[str, pd.DataFrame], described: Sequence[TargetCod
             if present.empty:
                 faults.append(f"{target.name}: no value among the {len(people)} {part} people")
             elif target.task == "regression":
-                if part != "validation" and as_numbers(present, target.name).std() == 0:
-                    faults.append(f"{target.name}: the same value for all {part} people")
+                if part != "validation" and present[target.name].nunique() < 2:
+                    faults.append(f"{target.name}: the same value for all {len(present)} {part} people who have one")
             elif part != "validation":
                 found = set(class_numbers(present, target.name, target.classes).astype(int))
                 absent = [label for number, label in enumerate(target.classes) if number not in found]
@@ -261,7 +264,7 @@ def _fit(training: pd.DataFrame, target: TargetCoding, covariates: CovariateCodi
             )
         weights = counts.sum() / (len(counts) * counts) if balanced else np.ones(len(counts))
         return replace(target, class_weights=tuple(map(float, weights)))
-    if values_N[there].std() == 0:
+    if len(np.unique(values_N[there])) < 2:
         raise ValueError(
             f"Targets: values that differ were expected for training, got {values_N[there][0]:g} for all of {target.name!r}.\n"
             "  where: the training fold\n  fix: drop the target."

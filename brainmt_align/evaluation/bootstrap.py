@@ -202,16 +202,19 @@ def _resampled(task: str, observed_N, predicted, counts_RF: np.ndarray, family_N
 def _interval(cells: np.ndarray) -> Interval:
     """(K, 1 + R) values of one metric by fold → mean over folds and its percentiles."""
     defined_R, undefined = _resampled_means(cells)
-    low, high = np.percentile(defined_R, PERCENTILES) if defined_R.size else (np.nan, np.nan)
-    return Interval(float(cells[:, 0].mean()), float(low), float(high), undefined)
+    value = float(cells[:, 0].mean())  # NaN where some fold has none: an interval of the others would be another figure's
+    known = defined_R.size and np.isfinite(value)
+    low, high = np.percentile(defined_R, PERCENTILES) if known else (np.nan, np.nan)
+    return Interval(value, float(low), float(high), undefined)
 
 
 def _difference(cells: np.ndarray) -> Difference:
     defined_R, _ = _resampled_means(cells)
     # Sums of folds in floating point: equal rivals give exactly 0, so no slack is needed.
     least = min((defined_R <= 0).sum(), (defined_R >= 0).sum())
-    p = float(min(1.0, 2 * (1 + least) / (1 + defined_R.size))) if defined_R.size else float("nan")
-    return Difference(*_interval(cells), p)
+    interval = _interval(cells)
+    p = float(min(1.0, 2 * (1 + least) / (1 + defined_R.size))) if np.isfinite(interval.low) else float("nan")
+    return Difference(*interval, p)
 
 
 def _resampled_means(cells: np.ndarray) -> tuple[np.ndarray, float]:

@@ -63,7 +63,8 @@ def compare_rivals(task: str, folds: Sequence[ScoredFold], reference: str, resam
     differences = {
         rival: {metric: _shown(each) for metric, each in metrics.items()} for rival, metrics in compared.differences.items()
     }
-    if task == "binary" and len(folds) == 1 and len(set(pooled.groups_N)) == len(pooled.groups_N):
+    alone = len(folds) == 1 and len(set(pooled.groups_N)) == len(pooled.groups_N)
+    if task == "binary" and alone and np.bincount(observed_N, minlength=2).min() >= 2:
         for rival, entry in differences.items():
             scores = (pooled.predictions[name][:, 1] for name in (reference, rival))
             entry["delong"] = {key: _number(value) for key, value in delong(observed_N, *scores)._asdict().items()}

@@ -63,26 +63,29 @@ def predict_people(
     }
 
 
-def prediction_loss(predictions: Mapping[str, np.ndarray], values_NP: np.ndarray, targets: Sequence[TargetSpec]) -> float:
+def prediction_loss(
+    predictions: Mapping[str, np.ndarray], values_NP: np.ndarray, weights_NP: np.ndarray, targets: Sequence[TargetSpec]
+) -> float:
     """What chooses a checkpoint: squared error of z-scores, or negative log-likelihood of the class in nats, a target.
 
     Args:
         predictions: from `predict_people`.
         values_NP: z-scores or class numbers, NaN where missing.
+        weights_NP: as in training, 0 where missing.
         targets: in the order of the columns.
 
     Returns:
-        The mean over the targets of each one's mean over the people who have a value.
+        The mean over the targets of each one's weighted mean over the people who have a value.
     """
-    losses = []
-    for target, values_N in zip(targets, np.asarray(values_NP, dtype=np.float64).T, strict=True):
+    losses, columns = [], (np.asarray(each, dtype=np.float64).T for each in (values_NP, weights_NP))
+    for target, values_N, weights_N in zip(targets, *columns, strict=True):
         there = np.isfinite(values_N)
-        predicted = predictions[target.name][there]
+        predicted, weights = predictions[target.name][there], weights_N[there]
         if target.task == "regression":
-            losses.append(np.mean((predicted - values_N[there]) ** 2))
+            losses.append(np.average((predicted - values_N[there]) ** 2, weights=weights))
         else:
             of_class = predicted[np.arange(len(predicted)), values_N[there].astype(int)]
-            losses.append(-np.mean(np.log(np.clip(of_class, LEAST_PROBABILITY, None))))
+            losses.append(-np.average(np.log(np.clip(of_class, LEAST_PROBABILITY, None)), weights=weights))
     return float(np.mean(losses))
 
 

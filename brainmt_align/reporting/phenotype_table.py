@@ -35,8 +35,9 @@ def comparison_table(target: str, entry: dict[str, Any]) -> Table:
     main = _main_metric(target, entry)
     residualised = f"residualised on {', '.join(entry['residualised_on'])}" if entry["residualised_on"] else "not residualised"
     folds = f"{entry['folds']} fold{'' if entry['folds'] == 1 else 's'}"
+    positive = f" (positive: {entry['positive_class']})" if entry.get("positive_class") else ""
     table = Table(
-        title=Text(f"{target}: {entry['task']}, {entry['n']:,} test people, {folds}, {residualised}", style="italic"),
+        title=Text(f"{target}: {entry['task']}{positive}, {entry['n']:,} test people, {folds}, {residualised}", style="italic"),
         caption=Text(_how_to_read(entry), style="dim"),
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
@@ -122,6 +123,9 @@ def _in_order(entry: dict[str, Any]) -> list[str]:
 
 def _how_to_read(entry: dict[str, Any]) -> str:
     lines = ["[ ]: 95 % percentile bootstrap over families; differences are paired, on the same resamples"]
+    delongs = [f"{rival} {_number(each['delong']['p'])}" for rival, each in entry["differences"].items() if "delong" in each]
+    if delongs:
+        lines.append(f"DeLong's p, people being independent: {', '.join(delongs)}")
     if entry["planted"]:
         truth = ", ".join(f"{_words(metric)} {_number(value)}" for metric, value in entry["planted"].items())
         lines.append(f"planted truth: {truth}")

@@ -22,8 +22,8 @@ from brainmt_align.training.run_folder import STATE, RunFolder, check_run_folder
 
 __all__ = [
     "STATE", "History", "RunFolder", "Stateful", "Weights", "check_run_folder", "close_run_folder", "load_progress",
-    "load_weights", "open_run_folder", "provenance", "read_description", "read_weights", "require_kind", "save_progress",
-    "save_weights", "write_json",
+    "load_weights", "open_run_folder", "provenance", "read_description", "read_weights", "require_description", "require_kind",
+    "save_progress", "save_weights", "write_json",
 ]  # fmt: skip
 
 PACKAGES = ("brainmt-align", "torch", "accelerate", "transformers", "numpy", "numba", "nibabel", "pysam", "safetensors")
@@ -141,6 +141,14 @@ def require_kind(path: Path, kind: str) -> dict:
     return recorded
 
 
+def require_description(path: Path, expected: dict, kind: str) -> dict:
+    """The description of a checkpoint of the wanted kind and data; arguments and errors as for `read_weights`."""
+    recorded = require_kind(path, kind)
+    if faults := _differences(expected, recorded):
+        raise ValueError(_misfit(path, faults))
+    return recorded
+
+
 def read_weights(path: Path, expected: dict, kind: str = "an alignment") -> Weights:
     """The tensors of a checkpoint for a model that takes some of them, or that is built from its description.
 
@@ -153,9 +161,7 @@ def read_weights(path: Path, expected: dict, kind: str = "an alignment") -> Weig
         FileNotFoundError: no such file.
         ValueError: not a checkpoint of ours, of the other kind, or of other data.
     """
-    recorded = require_kind(path, kind)
-    if faults := _differences(expected, recorded):
-        raise ValueError(_misfit(path, faults))
+    recorded = require_description(path, expected, kind)
     return Weights(load_file(path), recorded)
 
 

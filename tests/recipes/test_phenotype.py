@@ -109,11 +109,13 @@ def test_phenotype_figures_follow_from_its_predictions(finished, cohort):
     table = pd.read_csv(cohort / "participants.tsv", sep="\t", dtype={"participant_id": str})
     raw = table.set_index(table["participant_id"].str.removeprefix("sub-"))["cognition"]
     np.testing.assert_allclose(scores["value"], raw[scores["subject_id"]])
-    for entry in (figures["cognition"]["comparison"], figures["diagnosis"]["comparison"]):
-        assert {MODEL, LINEAR, "covariates only", MEAN, "connectivity, permuted labels", "planted (oracle)"} == set(
-            entry["figures"]
-        )
+    everywhere = {MODEL, LINEAR, "covariates only", MEAN, "connectivity, permuted labels", "planted (oracle)"}
+    # Freed of the covariates, or told by them as well: then a rival that sees them and the scan.
+    for target, more in (("cognition", set()), ("diagnosis", {"connectivity + covariates"})):
+        entry = figures[target]["comparison"]
+        assert set(entry["figures"]) == everywhere | more
         assert set(entry["differences"]) == set(entry["figures"]) - {MODEL}
+    assert figures["diagnosis"]["comparison"]["positive_class"] == "control"
 
 
 def test_phenotype_keeps_families_together_in_every_part(finished, cohort):
@@ -169,7 +171,9 @@ def test_phenotype_predicts_unseen_sites(words, tmp_path, cohort):
         "train.epochs=1",
         "evaluation.baselines=[mean]",
     ]
-    out = phenotype.main([*only_cognition(words), *sites, f"out={tmp_path / 'run'}"])
+    with pytest.raises(ValueError, match=r"(?s)groups in two parts.*split.torn_families=true"):
+        phenotype.main([*only_cognition(words), *sites, f"out={tmp_path / 'off'}"])
+    out = phenotype.main([*only_cognition(words), *sites, "split.torn_families=true", f"out={tmp_path / 'run'}"])
     table = pd.read_csv(cohort / "participants.tsv", sep="\t", dtype=str)
     site = dict(zip(table["participant_id"].str.removeprefix("sub-"), table["site"], strict=True))
     split = json.loads((out / "fmri_seed0_fold0" / "split.json").read_text())
@@ -181,7 +185,9 @@ def test_phenotype_accumulates_batches_into_the_step_of_the_whole_batch(words, t
     whole = phenotype.main([*words, *same, "train.batch_size=8", f"out={tmp_path / 'whole'}"])
     parts = phenotype.main([*words, *same, "train.batch_size=4", "train.accumulate=2", f"out={tmp_path / 'parts'}"])
     first, second = (pd.read_csv(run / "fmri_seed0_fold0" / "steps.csv") for run in (whole, parts))
+    np.testing.assert_allclose(second["loss"], first["loss"], rtol=1e-3)
     np.testing.assert_allclose(second["loss"][:3], first["loss"][:3], rtol=1e-5)
+    assert second["learning_rate"].tolist() == first["learning_rate"].tolist()
 
 
 def test_phenotype_stops_early_when_validation_no_longer_improves(words, tmp_path):
@@ -277,6 +283,91 @@ def test_evaluate_predicts_new_scans_with_and_without_their_values(finished, wor
     bare = pd.read_csv(alone / "predictions.csv", dtype={"subject_id": str}).set_index("subject_id")
     np.testing.assert_allclose(bare["cognition"], rows["cognition"], rtol=1e-6)
     assert metrics_of(alone) == {}
+    assert list(bare) == ["seen_in_training", "cognition", "diagnosis: p(case)", "diagnosis: p(control)"]
+
+
+def changed_table(cohort: Path, tmp_path: Path, **columns) -> str:
+    """The word that names a participants table with these columns in place of its own."""
+    table = pd.read_csv(cohort / "participants.tsv", sep="\t", dtype={"participant_id": str}).assign(**columns)
+    table.to_csv(tmp_path / "changed.tsv", sep="\t", index=False, na_rep="n/a")
+    return f"data.participants={tmp_path / 'changed.tsv'}"
+
+
+def test_evaluate_predicts_whatever_the_table_lacks_and_says_why_it_scores_nobody(finished, words, cohort, tmp_path, capsys):
+    checkpoint = f"checkpoint={finished / 'fmri_seed0_fold0' / 'best.safetensors'}"
+    table = changed_table(cohort, tmp_path, age=np.nan, diagnosis="healthy")
+    out = evaluate.main([*words[:5], table, checkpoint, "resamples=100", f"out={tmp_path / 'out'}"])
+    assert np.isfinite(pd.read_csv(out / "predictions.csv")["cognition"]).all() and metrics_of(out) == {}
+    said = capsys.readouterr().out
+    assert "cognition is predicted, but not scored" in said and "diagnosis is predicted, but not scored" in said
+
+
+def test_evaluate_does_not_score_relatives_of_training_people(finished, words, cohort, tmp_path):
+    split = json.loads((finished / "fmri_seed0_fold0" / "split.json").read_text())
+    table = pd.read_csv(cohort / "participants.tsv", sep="\t", dtype={"participant_id": str})
+    ids = table["participant_id"].str.removeprefix("sub-")
+    twin = split["test"][0]
+    family = table["family_id"].where(ids != twin, table.loc[ids == split["train"][0], "family_id"].iloc[0])
+    words = [*words[:5], changed_table(cohort, tmp_path, family_id=family), "groups=family_id", "resamples=100"]
+    checkpoint = f"checkpoint={finished / 'fmri_seed0_fold0' / 'best.safetensors'}"
+    out = evaluate.main([*words, checkpoint, f"out={tmp_path / 'out'}"])
+    rows = pd.read_csv(out / "predictions.csv", dtype={"subject_id": str}).set_index("subject_id")
+    assert rows.loc[twin, "seen_in_training"] and not rows.loc[split["test"][2:], "seen_in_training"].any()
+
+
+def test_phenotype_goes_on_only_with_the_folds_it_began_with(words, cohort, tmp_path, monkeypatch):
+    out, original = tmp_path / "run", checkpoints.save_progress
+
+    def interrupted(*arguments):
+        original(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoints, "save_progress", interrupted)
+    words = [*words, changed_table(cohort, tmp_path), "evaluation.baselines=[mean]", f"out={out}"]
+    with pytest.raises(KeyboardInterrupt):
+        phenotype.main(words)
+    before = (out / "folds.json").read_text(), (out / "fmri_seed0_fold0" / "split.json").read_text()
+    changed_table(cohort, tmp_path, family_id=[f"G{row // 4}" for row in range(48)])
+    with pytest.raises(ValueError, match="the people and folds that it began with, got others in seed0_fold0"):
+        phenotype.main(words)
+    assert before == ((out / "folds.json").read_text(), (out / "fmri_seed0_fold0" / "split.json").read_text())
+
+
+def test_phenotype_trains_every_task_at_once_with_missing_values_and_class_weights(words, cohort, tmp_path):
+    rng = np.random.default_rng(0)
+    score = pd.Series(rng.standard_normal(48)).where(rng.random(48) > 0.3)
+    grade = pd.Series(np.resize(["low", "mid", "high"], 48)).where(rng.random(48) > 0.2)
+    table = changed_table(
+        cohort, tmp_path, score=score, grade=grade, colour=np.resize(["red", "green", "blue"], 48), site=np.resize([11, 12], 48)
+    )
+    targets = ["phenotype.targets.score=regression", "phenotype.targets.grade=ordinal", "phenotype.targets.colour=multiclass"]
+    more = [
+        "phenotype.classes.grade=[low,mid,high]",
+        "phenotype.balanced=true",
+        "phenotype.regression_loss=huber",
+        "train.epochs=1",
+    ]
+    covariates = ["evaluation.covariates=[age,sex,site]", "phenotype.categories=[site]", "phenotype.residualise=[]"]
+    out = phenotype.main([*words, table, *targets, *more, *covariates, f"out={tmp_path / 'run'}"])
+    figures = metrics_of(out)
+    assert set(figures) == {"cognition", "diagnosis", "score", "grade", "colour"}
+    assert figures["score"]["comparison"]["n"] < figures["cognition"]["comparison"]["n"]
+    assert all("connectivity + covariates" in entry["comparison"]["figures"] for entry in figures.values())
+    assert figures["cognition"]["comparison"]["figures"]["covariates only"]["pearson"]["value"] is not None
+
+
+def test_phenotype_keeps_to_an_alignments_split_with_the_people_who_have_a_value(words, cohort, tmp_path):
+    aligned = align(words, tmp_path)
+    blank = pd.read_csv(cohort / "participants.tsv", sep="\t")[["cognition", "diagnosis"]]
+    table = changed_table(cohort, tmp_path, **{name: blank[name].mask(blank.index % 8 == 0) for name in blank})
+    (tmp_path / "rel.dat").write_text("ID1 ID2 HetHet IBS0 Kinship\n0001 0002 0.1 0.01 0.25\n")
+    start = [f"checkpoint={aligned / 'best.safetensors'}", f"split.file={aligned / 'split.json'}", "phenotype.adapt=probe"]
+    more = [f"data.kinship={tmp_path / 'rel.dat'}", "train.epochs=1", "evaluation.baselines=[mean]", "train.batch_size=4"]
+    out = phenotype.main([*words, table, *start, *more, f"out={tmp_path / 'run'}"])
+    theirs, ours = (json.loads(path.read_text()) for path in (aligned / "split.json", out / "fmri_seed0_fold0" / "split.json"))
+    for part in ("train", "validation", "test"):
+        assert set(ours[part]) < set(theirs[part]) or set(ours[part]) == set(theirs[part])
+    assert len(ours["train"] + ours["validation"] + ours["test"]) == 42
 
 
 def test_phenotype_and_evaluate_refuse_what_does_not_fit(finished, words, cohort, tmp_path):
@@ -297,6 +388,18 @@ def test_phenotype_and_evaluate_refuse_what_does_not_fit(finished, words, cohort
     shutil.rmtree(lacking / "bold" / "sub-0007")
     with pytest.raises(ValueError, match=r"no scan for 1 of 48 people: 0007"):
         phenotype.main([*words, f"data.root={lacking}", off])
+    window = [f"checkpoint={aligned / 'best.safetensors'}", f"split.file={aligned / 'split.json'}", "train.window=5", off]
+    with pytest.raises(ValueError, match="windows of at most 4 frames were expected"):
+        phenotype.main([*words, *window])
+    for word, message in {
+        "train.accumulate=99": "train.accumulate must be at most 3",
+        "train.cycles=99": "train.cycles must be at most 9",
+        "train.batch_size=99": "got 28 training people",
+        "split.sites=scanner": "scanner",
+        "phenotype.residualise=[cognition]": "cognition as both",
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            phenotype.main([*words, word, off])
     assert not (tmp_path / "off").exists()
 
 
@@ -309,6 +412,8 @@ def test_phenotype_configuration_refuses_what_contradicts_itself():
         "phenotype.classes.a=low": "must be a list",
         "evaluation.baselines=[fc]": "evaluation.baselines must be one of",
         "checkpoint=a fmri.checkpoint=b data.orientation=LAS": "starts from one checkpoint",
+        "checkpoint=a split.folds=3": "it goes with its own split",
+        "phenotype.classes.a=[no,yes]": "must hold text; YAML reads yes, no",
     }.items():
         with pytest.raises(ValueError, match=message):
             load_config(PhenotypeConfig, word.split(" "))
