@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import r2_score, roc_auc_score
 
-from brainmt_align.evaluation.comparison import ScoredFold, compare_rivals, point_figures, pool, predictions_table
+from brainmt_align.evaluation.comparison import ScoredFold, compare_rivals, pool, predictions_table
 
 
 def folds_of(task: str, families: bool = False) -> list[ScoredFold]:
@@ -65,13 +65,6 @@ def test_compare_rivals_is_json_ready_where_a_figure_is_undefined():
         "regression", [fold._replace(predictions={"model": np.zeros(40), "rival": np.ones(40)})], "model", 100, 0
     )
     assert entry["figures"]["model"]["pearson"]["value"] is None
-
-
-def test_point_figures_are_those_of_the_people_with_a_value():
-    fold = folds_of("regression")[0]
-    there = np.isfinite(fold.observed_N)
-    figures = point_figures("regression", fold.observed_N, fold.predictions["model"])
-    assert figures["r2"] == pytest.approx(r2_score(fold.observed_N[there], fold.predictions["model"][there]))
 
 
 def test_predictions_table_has_everybody_with_a_column_a_rival_and_class():

@@ -13,6 +13,7 @@ from brainmt_align.data.phenotype_presets import (
     find_preset,
     read_participants,
     require_columns,
+    unit_of,
 )
 
 
@@ -193,3 +194,8 @@ def test_as_numbers_names_the_first_values_that_are_none_and_their_people(column
 def test_as_numbers_refuses_an_unknown_column():
     with pytest.raises(ValueError, match=r"unknown columns: scores \(nearest: score\)"):
         as_numbers(pd.DataFrame({"score": [1]}), "scores")
+
+
+def test_unit_of_knows_the_units_of_presets_alone():
+    assert unit_of("uk_biobank", "age") == "years"
+    assert unit_of("uk_biobank", "sex") is None and unit_of("hcp", "nothing") is None and unit_of(None, "age") is None

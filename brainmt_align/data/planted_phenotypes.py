@@ -58,7 +58,6 @@ def planted_predictions(
     truth: Path | str,
     sample_ids: Sequence[str],
     target: str,
-    residualised: bool = False,
     inputs: str = "fmri",
     classes: Sequence[str] | None = None,
 ) -> np.ndarray:
@@ -68,8 +67,6 @@ def planted_predictions(
         truth: truth.json of the cohort.
         sample_ids: N people, without `sub-`.
         target: name of the phenotype.
-        residualised: whether the phenotype was freed of age and sex. It keeps its mean then (as data/targets.py frees it), so
-            that the best prediction is the same: age and sex tell nothing of what is known here.
         inputs: what is known: "fmri" (the latent traits), "dna" (the genotypes) or "both".
         classes: labels in the order of the columns; None = as planted, control and case or from none to severe.
 

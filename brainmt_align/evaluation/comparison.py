@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 
 from brainmt_align.evaluation.bootstrap import Interval, compare, delong
-from brainmt_align.evaluation.phenotype_metrics import metrics_of
 
 
 class ScoredFold(NamedTuple):
@@ -83,13 +82,6 @@ def compare_rivals(task: str, folds: Sequence[ScoredFold], reference: str, resam
         },
         "differences": differences,
     }
-
-
-def point_figures(task: str, observed_N: np.ndarray, predicted: np.ndarray) -> dict[str, float | None]:
-    """Metrics without intervals of people who have a value; None where undefined."""
-    there = np.isfinite(observed_N)
-    observed_N = observed_N[there] if task == "regression" else observed_N[there].astype(int)
-    return {metric: _number(values[0]) for metric, values in metrics_of(task, observed_N, predicted[there]).items()}
 
 
 def predictions_table(
