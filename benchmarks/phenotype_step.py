@@ -3,7 +3,7 @@
 The recipe trains on the default simulated cohort; a step is told from one loss to the next, reading of windows included. The
 bare loop runs the same model on windows that lie in memory: forward, loss, backward, clipping, AdamW. One process, by turns.
 
-    python benchmarks/phenotype_step.py [rounds]
+    python benchmarks/phenotype_step.py [rounds] [key=value …]
 """
 
 import itertools
@@ -24,24 +24,21 @@ OUT = "runs/benchmark_step"
 
 
 def main(words: list[str]) -> None:
-    rounds = int(words[0]) if words else 3
-    config = load_config(PhenotypeConfig, quick())
-    phenotype.main(quick())  # fills the stores and compiles the scan
+    rounds = int(words.pop(0)) if words and words[0].isdigit() else 3
+    words = ["train.epochs=2", "evaluation.baselines=[mean]", "evaluation.resamples=100", f"out={OUT}", *words]
+    config = load_config(PhenotypeConfig, words)
+    phenotype.main(words)  # fills the stores and compiles the scan
     set_threads(None, 1)
     ratios = []
     for _ in range(rounds):
-        bare = bare_step_s(config)
-        recipe = recipe_step_s()
+        bare = bare_step_s(config, words)
+        recipe = recipe_step_s(words)
         ratios.append(recipe / bare)
         print(f"bare loop {bare * 1e3:.1f} ms a step, recipe {recipe * 1e3:.1f} ms, ratio {ratios[-1]:.3f}", flush=True)
     print(f"median ratio {sorted(ratios)[len(ratios) // 2]:.3f} (at most 1.05 was asked for)")
 
 
-def quick() -> list[str]:
-    return ["train.epochs=2", "evaluation.baselines=[mean]", "evaluation.resamples=100", f"out={OUT}"]
-
-
-def recipe_step_s() -> float:
+def recipe_step_s(words: list[str]) -> float:
     """Seconds a step of the recipe's second epoch, measured around its loop between validations."""
     times: list[float] = []
     original = phenotype.require_finite
@@ -53,14 +50,14 @@ def recipe_step_s() -> float:
 
     phenotype.require_finite = stamped
     try:
-        phenotype.main(quick())
+        phenotype.main(words)
     finally:
         phenotype.require_finite = original
     gaps = [after - before for before, after in itertools.pairwise(times)]
     return sorted(gaps)[len(gaps) // 2]
 
 
-def bare_step_s(config: PhenotypeConfig) -> float:
+def bare_step_s(config: PhenotypeConfig, words: list[str]) -> float:
     """Median seconds of a step of the same model on windows that lie in memory."""
     captured: dict = {}
     original = phenotype.train
@@ -71,7 +68,7 @@ def bare_step_s(config: PhenotypeConfig) -> float:
 
     phenotype.train = capture
     try:
-        phenotype.main(quick())
+        phenotype.main(words)
     finally:
         phenotype.train = original
     model, dataset, fold = captured["model"].train(), captured["datasets"]["train"], captured["fold"]

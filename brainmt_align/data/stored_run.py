@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,7 +77,7 @@ class StoredRun:
         """
         window_TV = torch.from_numpy(self.window(start, frames)).to(device)
         voxels = torch.from_numpy(self.voxels()).to(window_TV.device, torch.int64)
-        size = int(np.prod(self.volume_shape))
+        size = math.prod(self.volume_shape)
         filled = torch.full((frames, size), self.header["background"], dtype=torch.float16, device=window_TV.device)
         return filled.index_copy_(1, voxels, window_TV).reshape(frames, 1, *self.volume_shape)
 
