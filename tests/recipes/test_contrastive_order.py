@@ -9,9 +9,9 @@ from recipes import contrastive
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("split.strata=[nope]", "must name columns of the participants, got nope"),
-        ("split.groups=nope", "must name columns of the participants, got nope"),
-        ("evaluation.strata=[nope]", "must name columns of the participants, got nope"),
+        ("split.strata=[nope]", "unknown columns: nope"),
+        ("split.groups=nope", "unknown columns: nope"),
+        ("evaluation.strata=[nope]", "unknown columns: nope"),
         ("split.file=nowhere.json", r"expected a file, got none.\n  file: nowhere\.json"),
         ("train.batch_size=1", "A gathered batch needs at least 2 people"),
         ("train.batch_size=100", "got 20 training people"),
