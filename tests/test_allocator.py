@@ -42,7 +42,7 @@ def test_keep_freed_memory_takes_large_blocks_again_without_fresh_pages():
     assert grown < 3 * 2**26
     faults, grown = cost("assert keep_freed_memory()")
     assert faults < 40 * 2**26 / 4096 / 10
-    assert grown < 10 * 2**26  # it grows by some blocks, and no further
+    assert grown < 20 * 2**26  # it grows by some blocks (5 to 11 were seen) of the 50, and no further
 
 
 def test_keep_freed_memory_does_nothing_where_the_c_library_is_another(monkeypatch):
