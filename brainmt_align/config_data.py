@@ -63,6 +63,14 @@ class DataConfig:
         value = getattr(self, key)
         return None if value is None else Path(self.root or ".") / value
 
+    def cohort_words(self, scans: bool = True, genomes: bool = True) -> dict[str, Any]:
+        """What `read_cohort` is called with for people with scans, genomes or both."""
+        files = {key: self.path(key) for key in ("mask", "participants", "pairs")}
+        files |= {"bold": self.path("bold") if scans else None}
+        files |= {key: self.path(key) if genomes else None for key in ("genotypes", "id_map")}
+        own = {key: getattr(self, key) for key in ("space", "unmatched", "mask_rule", "preset", "instance")}
+        return {**files, **own, "root": Path(self.root), "scans": scans}
+
     def genomes_of(self, samples: list[str]) -> dict[str, Any]:
         """What `check_genotypes` and `read_haplotypes` are called with for these people."""
         files = {key: self.path(key) for key in ("genotypes", "reference", "regions")}

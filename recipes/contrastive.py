@@ -140,11 +140,7 @@ def read_people(config: ContrastiveConfig, accelerator: Accelerator) -> Cohort:
     with accelerator.main_process_first():
         if data.simulate:
             simulate.write_cohort(Path(data.root), config.simulation, progress=is_main)
-        cohort = read_cohort(
-            genotypes=data.path("genotypes"), bold=data.path("bold"), space=data.space, mask=data.path("mask"),
-            participants=data.path("participants"), pairs=data.path("pairs"), id_map=data.path("id_map"),
-            unmatched=data.unmatched, mask_rule=data.mask_rule, root=Path(data.root), preset=data.preset, instance=data.instance,
-        )  # fmt: skip
+        cohort = read_cohort(**data.cohort_words())
     for note in cohort.notes:
         accelerator.print(note)
     return cohort

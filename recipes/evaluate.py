@@ -86,12 +86,7 @@ def read_people(config: EvaluateConfig, inputs: str, progress: bool) -> Cohort:
     data, scans, genomes = config.data, inputs != "dna", inputs != "fmri"
     if data.simulate:
         simulate.write_cohort(Path(data.root), config.simulation, progress=progress)
-    return read_cohort(
-        genotypes=data.path("genotypes") if genomes else None, bold=data.path("bold") if scans else None, space=data.space,
-        mask=data.path("mask"), participants=data.path("participants"), pairs=data.path("pairs"),
-        id_map=data.path("id_map") if genomes else None, unmatched=data.unmatched, mask_rule=data.mask_rule,
-        root=Path(data.root), preset=data.preset, instance=data.instance, scans=scans,
-    )  # fmt: skip
+    return read_cohort(**data.cohort_words(scans, genomes))
 
 
 def store_scans(config: EvaluateConfig, recorded: dict[str, Any], cohort: Cohort, progress: bool) -> pd.DataFrame | None:
@@ -130,7 +125,7 @@ def store_genomes(config: EvaluateConfig, recorded: dict[str, Any], cohort: Coho
     )
     store = dna_store.open_store(filled.folder, [region.name for region in read_regions(config.data.path("regions"))])
     stores = {dna.encoder: {**store.header, "regions": store.places}}
-    checkpoints.read_weights(Path(config.checkpoint), {"dna": stores}, kind="a phenotype model")
+    checkpoints.require_description(Path(config.checkpoint), {"dna": stores}, kind="a phenotype model")
     return {dna.encoder: store}
 
 

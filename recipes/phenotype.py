@@ -83,6 +83,7 @@ class Prepared(NamedTuple):
     runs: pd.DataFrame | None  # with store_path
     dna: dict[str, dna_store.DNAStore]
     volume_shape: tuple[int, int, int] | None
+    scan_facts: dict[str, Any]  # of all runs, told once: a fit's description holds them
 
 
 class Built(NamedTuple):
@@ -156,12 +157,7 @@ def read_people(config: PhenotypeConfig, accelerator: Accelerator) -> tuple[Coho
     with accelerator.main_process_first():
         if data.simulate:
             simulate.write_cohort(Path(data.root), config.simulation, progress=accelerator.is_main_process)
-        cohort = read_cohort(
-            genotypes=data.path("genotypes") if genomes else None, bold=data.path("bold") if scans else None, space=data.space,
-            mask=data.path("mask"), participants=data.path("participants"), pairs=data.path("pairs"),
-            id_map=data.path("id_map") if genomes else None, unmatched=data.unmatched, mask_rule=data.mask_rule,
-            root=Path(data.root), preset=data.preset, instance=data.instance, scans=scans,
-        )  # fmt: skip
+        cohort = read_cohort(**data.cohort_words(scans, genomes))
     described = describe_targets(cohort.people, chosen.targets, chosen.classes)
     silent = cohort.people[list(chosen.targets)].isna().all(axis=1)
     notes = [f"{silent.sum()} of {len(silent)} people have no value of any target and are left out"] if silent.any() else []
@@ -207,7 +203,7 @@ def deal_folds(
 
 def fill_stores(config: PhenotypeConfig, cohort: Cohort, families: list[str], accelerator: Accelerator) -> Prepared:
     """Fill the stores that the inputs need with whatever they lack; finished parts are left as they are."""
-    data, dna, runs, shape, stores = config.data, config.dna, None, None, {}
+    data, dna, runs, shape, stores, facts = config.data, config.dna, None, None, {}, {}
     if config.phenotype.inputs != "fmri":
         genomes = data.genomes_of(cohort.people["sample_id"].tolist())
         for note in check_genotypes(**genomes) if accelerator.is_main_process else []:
@@ -223,13 +219,21 @@ def fill_stores(config: PhenotypeConfig, cohort: Cohort, families: list[str], ac
                 min_frames=config.train.window, tr_s=data.tr_s, progress=accelerator.is_main_process,
             )  # fmt: skip
             shape = bold_store.common_volume_shape(runs)
+        opened = [bold_store.open_run(path) for path in runs["store_path"]]
+        if config.fmri.checkpoint:
+            wanted_by = f"the official weights {config.fmri.checkpoint}"
+            bold_store.check_orientation(opened, OFFICIAL_ORIENTATION, wanted_by)
+        facts = {
+            "bold_sha256": bold_store.sources_hash(runs["store_path"]),
+            "tr_s": sorted({round(run.tr_s, 3) for run in opened}),
+        }
     if config.phenotype.inputs != "fmri":
         filled = dna_store.build(
             read_haplotypes(**genomes), encoder, config.stores.dna, **dna.store_words(), **share_of_work(accelerator)
         )
         accelerator.print(dna_store.describe_build(filled))
         stores[dna.encoder] = dna_store.open_store(filled.folder, [each.name for each in read_regions(data.path("regions"))])
-    return Prepared(cohort.people, families, runs, stores, shape)
+    return Prepared(cohort.people, families, runs, stores, shape, facts)
 
 
 def check_fits(config: PhenotypeConfig, prepared: Prepared, dealt: list[Fold], accelerator: Accelerator) -> None:
@@ -322,9 +326,6 @@ def build_model(config: PhenotypeConfig, prepared: Prepared, fold: Fold, arm: st
     fmri, dna = None, {}
     if arm != "dna":
         settings, window = config.fmri.encoder_settings(), config.train.window
-        if config.fmri.checkpoint:
-            stored = map(bold_store.open_run, prepared.runs["store_path"])
-            bold_store.check_orientation(stored, OFFICIAL_ORIENTATION, f"the official weights {config.fmri.checkpoint}")
         if aligned:
             encoder = rebuild_brainmt(aligned.description["encoder"], window, settings)
         else:
@@ -373,14 +374,12 @@ def describe_input(config: PhenotypeConfig, prepared: Prepared, arm: str) -> dic
 
 def describe(config: PhenotypeConfig, prepared: Prepared, fold: Fold, arm: str, built: Built, processes: int) -> dict[str, Any]:
     """What lies beside the weights: how to build and feed the model, and what an interrupted run must find unchanged."""
-    chosen, runs = config.phenotype, prepared.runs
+    chosen = config.phenotype
     encoder = None if arm == "dna" else dataclasses.asdict(built.model.fmri.encoder.config)
     model = {"inputs": arm, "targets": fold.targets.to_json(), "adapt": adaptation_of(config, arm), "lora_rank": chosen.lora_rank}
     model |= {"readout": built.readout, "width": built.width, "encoder": encoder}
     run = {"processes": processes, "window": config.train.window, "split_sha256": splits.fingerprint(fold.frozen.split)}
-    if arm != "dna":
-        run["bold_sha256"] = bold_store.sources_hash(runs["store_path"])
-        run["tr_s"] = sorted({round(bold_store.open_run(path).tr_s, 3) for path in runs["store_path"]})
+    run |= {} if arm == "dna" else prepared.scan_facts
     return {**describe_input(config, prepared, arm), **model, **run}
 
 

@@ -1,6 +1,7 @@
 """A simulated cohort small enough to train on within a test."""
 
 import pytest
+from accelerate.state import AcceleratorState
 
 from brainmt_align.data.simulate import CohortParameters, write_cohort
 
@@ -30,3 +31,11 @@ def words(cohort, stores):
         "train.window=4",
     ]
     return {"data": data, "training": [*data, *small, "data.truth=truth.json", "evaluation.permutations=200"]}
+
+
+@pytest.fixture
+def own_precision():
+    """Accelerate keeps one precision a process; these tests have their own."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)

@@ -14,7 +14,6 @@ import pandas as pd
 import pysam
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
 from brainmt_align.evaluation.metrics import recall_at_k
@@ -171,14 +170,6 @@ def test_contrastive_tells_a_tracker_figures_but_nothing_of_the_people_or_their_
     word, field = re.compile(rb"(?<!\w)" + re.escape(host) + rb"(?!\w)"), bytes([len(host)]) + host
     told = [file for file, content in written.items() if (field in content if file.suffix == ".wandb" else word.search(content))]
     assert told == []
-
-
-@pytest.fixture
-def own_precision():
-    """Accelerate keeps one precision a process; these tests have their own."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.mark.usefixtures("own_precision")

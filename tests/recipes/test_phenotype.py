@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from sklearn.metrics import r2_score, roc_auc_score
 
@@ -246,14 +245,6 @@ def test_phenotype_starts_from_official_weights_with_their_head(words, tmp_path)
         name = f"head.{key.removeprefix('head.')}" if key.startswith("head.") else f"fmri.encoder.{key}"
         matching = [each for each in trained if each == name or each.endswith(name)]
         torch.testing.assert_close(trained[matching[0]], value, atol=1e-6, rtol=0)
-
-
-@pytest.fixture
-def own_precision():
-    """Accelerate keeps one precision a process; this test has its own."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.mark.usefixtures("own_precision")
