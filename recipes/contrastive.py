@@ -29,7 +29,7 @@ from brainmt_align.data.haplotypes import list_regions, read_haplotypes
 from brainmt_align.data.regions import read_regions
 from brainmt_align.evaluation.embedding import PeopleEmbeddings, embed_people, summarise
 from brainmt_align.evaluation.metrics import chance_levels
-from brainmt_align.evaluation.retrieval import retrieval_metrics
+from brainmt_align.evaluation.retrieval_metrics import retrieval_metrics
 from brainmt_align.limits import require_file
 from brainmt_align.model.alignment import AlignmentModel, DNATower, Embeddings, FMRITower, fit_region_statistics
 from brainmt_align.model.brain import OFFICIAL_ORIENTATION, build_brainmt

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from brainmt_align.evaluation.retrieval import retrieval_metrics
+from brainmt_align.evaluation.retrieval_metrics import retrieval_metrics
 from brainmt_align.reporting.tables import closing_words, retrieval_table
 
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from brainmt_align.data.datasets import PeopleDataset
 from brainmt_align.evaluation.metrics import recall_at_k
-from brainmt_align.evaluation.retrieval import rank_both_ways
+from brainmt_align.evaluation.ranks import rank_both_ways
 from brainmt_align.model.alignment import AlignmentModel
 from brainmt_align.training.distributed import gather_with_grad
 

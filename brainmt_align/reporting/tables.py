@@ -15,7 +15,7 @@ def retrieval_table(retrieval: dict[str, dict[str, Any]]) -> Table:
     """Recall, median rank and permutation p of both directions, each above chance and, where it is known, the oracle.
 
     Args:
-        retrieval: as `evaluation.retrieval.retrieval_metrics` returns it; None is shown as n/a.
+        retrieval: as `evaluation.retrieval_metrics.retrieval_metrics` returns it; None is shown as n/a.
     """
     fewest = min(figures["permutations"] for figures in retrieval.values())
     table = Table(

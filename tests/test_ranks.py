@@ -1,6 +1,4 @@
-"""Tests of the retrieval room: both directions against scipy's ranks, ties that rounding must not break."""
-
-import json
+"""Tests of the ranks room: both directions against scipy's ranks, ties that rounding must not break."""
 
 import numpy as np
 import pytest
@@ -8,7 +6,7 @@ import torch
 from scipy.stats import rankdata
 
 from brainmt_align.evaluation.metrics import recall_at_k
-from brainmt_align.evaluation.retrieval import rank_both_ways, rank_matrix, rank_scores, retrieval_metrics
+from brainmt_align.evaluation.ranks import rank_both_ways, rank_matrix, rank_scores
 
 
 def unit(n, width, seed):
@@ -103,40 +101,6 @@ def test_rank_matrix_of_a_constant_embedding_is_all_one_rank():
     assert (rank_matrix(unit(80, 512, 11), np.broadcast_to(unit(1, 512, 12), (80, 512)), block=9) == 40.5).all()
 
 
-def test_retrieval_metrics_has_the_names_of_the_contract_and_survives_json():
-    z = unit(20, 8, 13)
-    metrics = retrieval_metrics(z, z, (1, 5, 20), oracle_scores=np.eye(20), permutations=99)
-    assert json.loads(json.dumps(metrics)) == metrics
-    for direction in ("fmri_to_dna", "dna_to_fmri"):
-        found = metrics[direction]
-        assert found["recall@1"] == found["oracle_recall@1"] == found["median_rank"] == found["oracle_median_rank"] == 1.0
-        assert (found["chance_recall@1"], found["chance_recall@5"], found["chance_median_rank"]) == (0.05, 0.25, 10.5)
-        assert found["recall@20"] is found["chance_recall@20"] is found["oracle_recall@20"] is None
-        assert (found["p_value"], found["permutations"], found["ties"], found["n"]) == (0.01, 99, 0, 20)
-
-
-def test_retrieval_metrics_of_a_constant_embedding_is_chance_with_p_one():
-    z = torch.ones(80, 512) / 512**0.5
-    for found in retrieval_metrics(z, z, permutations=200).values():
-        assert found["recall@5"] == found["chance_recall@5"] and found["median_rank"] == found["chance_median_rank"]
-        assert found["p_value"] == 1.0 and found["ties"] == 80 and "oracle_recall@5" not in found
-
-
-def test_retrieval_metrics_permutes_families_as_blocks():
-    z = unit(6, 8, 14)
-    assert retrieval_metrics(z, z, groups=list("aabbcc"))["fmri_to_dna"]["p_value"] == 1 / 6
-    assert retrieval_metrics(z, z, strata=list("aaabbb"))["fmri_to_dna"]["permutations"] == 36
-
-
-@pytest.mark.parametrize("groups, p_value, least, number", [("aabbcc", 1 / 6, 1 / 6, 6), ("abbccc", None, 1.0, 1)])
-def test_retrieval_metrics_records_what_its_p_rests_on(groups, p_value, least, number):
-    z = unit(6, 8, 14)
-    for found in json.loads(json.dumps(retrieval_metrics(z, z, groups=list(groups)))).values():
-        recorded = [found[key] for key in ("p_value", "min_p_value", "permutations", "exact")]
-        assert recorded == [p_value, least, number, True]
-    assert not retrieval_metrics(z, z, permutations=99)["fmri_to_dna"]["exact"]
-
-
 @pytest.mark.parametrize("shapes", [((3, 4), (2, 4)), ((3, 4), (3, 5)), ((3,), (3,)), ((0, 4), (0, 4))])
 @pytest.mark.parametrize("function", [rank_both_ways, rank_matrix, retrieval_metrics])
 def test_rank_both_ways_refuses_shapes_that_do_not_pair(function, shapes):
@@ -156,8 +120,3 @@ def test_rank_both_ways_names_the_row_that_is_not_finite(value):
 def test_rank_scores_refuses_what_is_no_finite_square(scores):
     with pytest.raises(ValueError, match="expected a square of finite numbers, got shape"):
         rank_scores(scores)
-
-
-def test_retrieval_metrics_refuses_oracle_scores_of_other_people():
-    with pytest.raises(ValueError, match="oracle scores of 5 people, got 4"):
-        retrieval_metrics(unit(5, 4, 17), unit(5, 4, 18), oracle_scores=np.eye(4))
