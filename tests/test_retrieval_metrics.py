@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from brainmt_align.evaluation.retrieval_metrics import retrieval_metrics
 
@@ -50,3 +51,8 @@ def test_retrieval_metrics_records_what_its_p_rests_on(groups, p_value, least, n
 def test_retrieval_metrics_refuses_oracle_scores_of_other_people():
     with pytest.raises(ValueError, match="oracle scores of 5 people, got 4"):
         retrieval_metrics(unit(5, 4, 17), unit(5, 4, 18), oracle_scores=np.eye(4))
+
+
+def test_retrieval_metrics_refuses_embeddings_that_do_not_pair():
+    with pytest.raises(ValueError, match=r"two embeddings of one shape \(people, width\), got"):
+        retrieval_metrics(unit(3, 4, 19), unit(2, 4, 20))
