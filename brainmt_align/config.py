@@ -11,13 +11,15 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from brainmt_align.config_data import LARGEST_SEED, DataConfig, DNAConfig, StoresConfig
+from brainmt_align.config_evaluation import AttributionConfig, EvaluationConfig, ExportConfig
 from brainmt_align.config_phenotype import ComparisonConfig, FoldsConfig, PhenotypeTargetsConfig, PhenotypeTrainConfig
 from brainmt_align.config_training import FMRIConfig, SplitConfig, TrainConfig
-from brainmt_align.config_words import merge_words
+from brainmt_align.config_words import merge_words, settings_of_run
 from brainmt_align.data.simulate import CohortParameters
 from brainmt_align.data.splits import FAMILIES
 from brainmt_align.limits import complain, require_choice, require_range
 from brainmt_align.model.brain import OFFICIAL_ORIENTATION
+from brainmt_align.training.run_folder import FIT_FOLDER
 
 SIMULATED_ROOT = Path("runs/simulated_cohort")
 SIMULATED_PHENOTYPES = {"phenotypes": True, "age": True, "sex": True, "family_size": 2}
@@ -38,17 +40,6 @@ class AlignmentConfig:
         require_range("alignment.temperature", self.temperature, 0.01, None, AlignmentConfig.temperature)
         require_range("alignment.label_smoothing", self.label_smoothing, 0, 0.99, AlignmentConfig.label_smoothing)
         require_range("alignment.embedding_dim", self.embedding_dim, 1, None)
-
-
-@dataclass
-class EvaluationConfig:
-    """How the test people are scored."""
-
-    permutations: int = 10_000
-    strata: tuple[str, ...] = ()  # participants' columns (ancestry, site …) within which people are permuted
-
-    def __post_init__(self):
-        require_range("evaluation.permutations", self.permutations, 1, None)
 
 
 @dataclass
@@ -177,7 +168,11 @@ class PhenotypeConfig(_TrainingConfig):
 
 @dataclass
 class EvaluateConfig(RecipeConfig):
-    """recipes/evaluate.py: what a checkpoint predicts of scans; how it reads them is written in the checkpoint."""
+    """recipes/evaluate.py: what a checkpoint makes of people; how it reads them is written in the checkpoint.
+
+    Without `data.root` the people are those of the checkpoint's own run: `data`, `stores`, `simulation`, `dna`, `evaluation` and
+    the columns of families come from the config.yaml beside it. With another `data.root` only `dna` does.
+    """
 
     UNUSED: ClassVar[tuple[str, ...]] = (
         "tracker",
@@ -192,7 +187,9 @@ class EvaluateConfig(RecipeConfig):
 
     dna: DNAConfig = field(default_factory=DNAConfig)  # of a checkpoint that reads genomes: where its encoder lies
     windows_at_once: int = 8  # in one forward pass
-    resamples: int = 2000  # of the bootstrap, where the people have values to score by
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)  # of a phenotype model: resamples alone
+    attribution: AttributionConfig = field(default_factory=AttributionConfig)  # of an alignment
+    export: ExportConfig = field(default_factory=ExportConfig)  # of an alignment
     groups: str | None = None  # participants' column of families: drawn together, and as seen as any of their members
     relatives: tuple[str, ...] = ()  # further columns whose equal values make relatives
     out: str = "runs/evaluate"
@@ -200,11 +197,8 @@ class EvaluateConfig(RecipeConfig):
     def __post_init__(self):
         super().__post_init__()
         require_range("windows_at_once", self.windows_at_once, 1, None)
-        require_range("resamples", self.resamples, 100, None)
         if self.checkpoint is None:
-            complain(
-                "A phenotype checkpoint to predict with was expected", None, "checkpoint=RUN/fmri_seed0_fold0/best.safetensors"
-            )
+            complain("A checkpoint to evaluate was expected", None, "checkpoint=RUN/best.safetensors")
 
 
 Config = TypeVar("Config", bound=RecipeConfig)
@@ -225,6 +219,10 @@ def load_config(schema: type[Config], argv: list[str]) -> Config:
         FileNotFoundError: the YAML file does not exist.
     """
     merged = merge_words(schema, argv)
+    if issubclass(schema, EvaluateConfig) and merged.checkpoint is not None:
+        run = Path(merged.checkpoint).parent
+        run = run.parent if FIT_FOLDER.fullmatch(run.name) else run
+        merged = merge_words(schema, argv, settings_of_run(schema, run / "config.yaml", same_people=merged.data.root is None))
     try:
         config = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
@@ -278,11 +276,19 @@ def _fill_in_places(config: Config) -> Config:
         config.groups = config.groups or FAMILIES
     if isinstance(config, PhenotypeConfig) and config.data.simulate and config.simulation.phenotypes:
         _fill_in_targets(config)
+    if isinstance(config, ContrastiveConfig) and config.data.simulate:
+        config.evaluation.strata = config.evaluation.strata or _simulated_strata(config.simulation)
     root = Path(config.data.root).resolve()
     stores = Path("runs/stores") / f"{root.name}-{hashlib.sha256(str(root).encode()).hexdigest()[:8]}"
     config.stores.bold = config.stores.bold or str(stores / "bold")
     config.stores.dna = config.stores.dna or str(stores / "dna")
     return config
+
+
+def _simulated_strata(simulation: CohortParameters) -> tuple[str, ...]:
+    """Columns of whatever confounds was simulated, where none were named."""
+    there = {"population": simulation.populations > 1, "site": simulation.sites > 1, "sex": simulation.sex, "age": simulation.age}
+    return tuple(column for column, simulated in there.items() if simulated)
 
 
 def _fill_in_targets(config: PhenotypeConfig) -> None:

@@ -15,12 +15,13 @@ from yaml import YAMLError
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
 
 
-def merge_words(schema: type, argv: list[str]) -> Any:
-    """Defaults ← YAML files ← words, in their order.
+def merge_words(schema: type, argv: list[str], settings: dict[str, Any] | None = None) -> Any:
+    """Defaults ← settings ← YAML files ← words, in their order.
 
     Args:
         schema: a dataclass of values and dataclasses.
         argv: words `config=FILE` and `key=value` (dotted keys).
+        settings: of an earlier run, which files and words win over.
 
     Returns:
         An OmegaConf node of the schema.
@@ -36,13 +37,34 @@ def merge_words(schema: type, argv: list[str]) -> Any:
                 f"Words of the form key=value were expected, got {word!r}.\n"
                 "  where: the command line\n  fix: write for example train.epochs=10."
             )
-    merged = OmegaConf.structured(schema)
+    merged = _merge(OmegaConf.structured(schema), OmegaConf.create(settings or {}), "file: config.yaml of the checkpoint's run")
     for word in argv:
         if word.startswith("config="):
             merged = _merge(merged, _read_file(Path(word.removeprefix("config="))), f"file: {word.removeprefix('config=')}")
     for word in words:
         merged = _merge(merged, _read_word(word), f"where: {word} on the command line")
     return merged
+
+
+def settings_of_run(schema: type, path: Path, same_people: bool) -> dict[str, Any]:
+    """What an earlier run was told of its people, or of its DNA encoder alone, as far as the schema has such keys and uses them.
+
+    Args:
+        schema: a recipe's dataclass.
+        path: config.yaml of that run; nothing is taken where there is none.
+        same_people: its data, stores, families and evaluation too, not its encoder alone.
+    """
+    if not path.is_file():
+        return {}
+    content = OmegaConf.to_container(OmegaConf.load(path))
+    usual = OmegaConf.structured(schema)
+    taken = {}
+    for group in ("data", "stores", "simulation", "dna", "evaluation") if same_people else ("dna",):
+        keys = [key for key in content.get(group, {}) if key in usual[group] and f"{group}.{key}" not in schema.UNUSED]
+        taken[group] = {key: content[group][key] for key in keys}
+    if same_people and "split" in content:
+        taken |= {key: content["split"][key] for key in ("groups", "relatives") if content["split"].get(key)}
+    return taken
 
 
 def describe_kind(hint: Any) -> str:

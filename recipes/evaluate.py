@@ -180,7 +180,7 @@ def write_products(
             continue
         new = [ids[row] for row in rows], [families[row] for row in rows], observed[target.name][rows]
         scored = ScoredFold("all", *new, {MODEL: predicted[target.name][rows]})
-        entry = compare_rivals(target.task, [scored], MODEL, config.resamples, config.seed)
+        entry = compare_rivals(target.task, [scored], MODEL, config.evaluation.resamples, config.seed)
         freed_of = targets.covariates.names if targets.covariates and target.slopes else []
         positive = target.classes[1] if target.task == "binary" else None
         entry |= {"residualised_on": freed_of, "planted": None, "positive_class": positive}

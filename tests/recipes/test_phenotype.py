@@ -207,7 +207,12 @@ def test_phenotype_compares_the_fusion_with_each_input_alone(words, tmp_path):
         "dna_seed0_fold0",
     }
     predicted = evaluate.main(
-        [*words[:5], f"checkpoint={out / 'both_seed0_fold0' / 'best.safetensors'}", "resamples=100", f"out={tmp_path / 'eval'}"]
+        [
+            *words[:5],
+            f"checkpoint={out / 'both_seed0_fold0' / 'best.safetensors'}",
+            "evaluation.resamples=100",
+            f"out={tmp_path / 'eval'}",
+        ]
     )
     assert np.isfinite(pd.read_csv(predicted / "predictions.csv")["cognition"]).all()
 
@@ -261,7 +266,7 @@ def test_phenotype_published_configuration_runs_at_reduced_size(words, tmp_path)
 
 def test_evaluate_predicts_new_scans_with_and_without_their_values(finished, words, cohort, tmp_path):
     data, checkpoint = words[:5], f"checkpoint={finished / 'fmri_seed0_fold0' / 'best.safetensors'}"
-    out = evaluate.main([*data, checkpoint, "resamples=100", "groups=family_id", f"out={tmp_path / 'with'}"])
+    out = evaluate.main([*data, checkpoint, "evaluation.resamples=100", "groups=family_id", f"out={tmp_path / 'with'}"])
     rows = pd.read_csv(out / "predictions.csv", dtype={"subject_id": str}).set_index("subject_id")
     assert len(rows) == 48
     tested = pd.read_csv(finished / "predictions_cognition.csv", dtype={"subject_id": str}).set_index("subject_id")
@@ -287,7 +292,7 @@ def changed_table(cohort: Path, tmp_path: Path, **columns) -> str:
 def test_evaluate_predicts_whatever_the_table_lacks_and_says_why_it_scores_nobody(finished, words, cohort, tmp_path, capsys):
     checkpoint = f"checkpoint={finished / 'fmri_seed0_fold0' / 'best.safetensors'}"
     table = changed_table(cohort, tmp_path, age=np.nan, diagnosis="healthy")
-    out = evaluate.main([*words[:5], table, checkpoint, "resamples=100", f"out={tmp_path / 'out'}"])
+    out = evaluate.main([*words[:5], table, checkpoint, "evaluation.resamples=100", f"out={tmp_path / 'out'}"])
     assert np.isfinite(pd.read_csv(out / "predictions.csv")["cognition"]).all() and metrics_of(out) == {}
     said = capsys.readouterr().out
     assert "cognition is predicted, but not scored" in said and "diagnosis is predicted, but not scored" in said
@@ -299,7 +304,7 @@ def test_evaluate_does_not_score_relatives_of_training_people(finished, words, c
     ids = table["participant_id"].str.removeprefix("sub-")
     twin = split["test"][0]
     family = table["family_id"].where(ids != twin, table.loc[ids == split["train"][0], "family_id"].iloc[0])
-    words = [*words[:5], changed_table(cohort, tmp_path, family_id=family), "groups=family_id", "resamples=100"]
+    words = [*words[:5], changed_table(cohort, tmp_path, family_id=family), "groups=family_id", "evaluation.resamples=100"]
     checkpoint = f"checkpoint={finished / 'fmri_seed0_fold0' / 'best.safetensors'}"
     out = evaluate.main([*words, checkpoint, f"out={tmp_path / 'out'}"])
     rows = pd.read_csv(out / "predictions.csv", dtype={"subject_id": str}).set_index("subject_id")

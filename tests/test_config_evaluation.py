@@ -1,0 +1,70 @@
+"""Tests of the evaluation's sections: impossible values, what a simulated cohort names, what the run of a checkpoint hands on."""
+
+from pathlib import Path
+
+import pytest
+
+from brainmt_align.config import ContrastiveConfig, EvaluateConfig, PhenotypeConfig, load_config, to_yaml
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("evaluation.permutations=0", "evaluation.permutations"),
+        ("evaluation.resamples=10", "evaluation.resamples"),
+        ("evaluation.min_stratum=1", "evaluation.min_stratum"),
+        ("evaluation.pool_size=1", "evaluation.pool_size"),
+        ("evaluation.bands.age=10", "widens columns of evaluation.strata"),
+        ("evaluation.bands={age: 0}", "evaluation.bands.age"),
+        ("attribution.draws=-1", "attribution.draws"),
+        ("attribution.people=-1", "attribution.people"),
+        ("attribution.steps=1", "attribution.steps"),
+        ("attribution.connectivity_regions=1", "attribution.connectivity_regions"),
+        ("attribution.components=0", "attribution.components"),
+        ("export.components=0", "export.components"),
+        ("checkpoint=null", "A checkpoint to evaluate"),
+    ],
+)
+def test_load_config_refuses_impossible_values_of_the_evaluation(word, message):
+    with pytest.raises(ValueError, match=message):
+        load_config(EvaluateConfig, [word])
+
+
+def test_regressors_are_the_strata_where_no_covariates_are_named():
+    named = load_config(ContrastiveConfig, ["data.root=x", "evaluation.strata=[sex]", "evaluation.covariates=[age]"])
+    assert named.evaluation.regressors() == ("age",)
+    assert load_config(ContrastiveConfig, ["data.root=x", "evaluation.strata=[sex]"]).evaluation.regressors() == ("sex",)
+
+
+def test_load_config_names_the_strata_of_a_simulated_cohort():
+    words = ["simulation.populations=2", "simulation.age=true"]
+    assert load_config(ContrastiveConfig, words).evaluation.strata == ("population", "age")
+    assert load_config(ContrastiveConfig, [*words, "evaluation.strata=[age]"]).evaluation.strata == ("age",)
+    assert load_config(ContrastiveConfig, []).evaluation.strata == ()
+
+
+def run_of(folder: Path, schema: type, words: list[str]) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(to_yaml(load_config(schema, words)))
+    return folder
+
+
+def test_load_config_takes_the_people_of_the_run_behind_the_checkpoint(tmp_path):
+    words = ["data.root=/cohort", "data.kinship=null", "split.groups=clan", "evaluation.strata=[site]", "stores.dna=/dna"]
+    run = run_of(tmp_path / "run", ContrastiveConfig, [*words, "data.orientation=LPS", "dna.layer=2"])
+    config = load_config(EvaluateConfig, [f"checkpoint={run / 'best.safetensors'}", "evaluation.pool_size=7"])
+    assert (config.data.root, config.groups, config.stores.dna, config.dna.layer) == ("/cohort", "clan", "/dna", 2)
+    assert (config.evaluation.strata, config.evaluation.pool_size) == (("site",), 7)
+    assert config.data.orientation == "RAS"  # the checkpoint itself says how its scans lie
+
+
+def test_load_config_takes_the_encoder_alone_when_other_people_are_named(tmp_path):
+    run = run_of(tmp_path / "run", ContrastiveConfig, ["data.root=/cohort", "data.bold=b", "split.groups=clan", "dna.layer=2"])
+    config = load_config(EvaluateConfig, ["data.root=/other", f"checkpoint={run / 'best.safetensors'}"])
+    assert (config.data.root, config.data.bold, config.groups, config.dna.layer) == ("/other", "bold", None, 2)
+
+
+def test_load_config_finds_the_run_above_the_folder_of_one_fit(tmp_path):
+    run = run_of(tmp_path / "run", PhenotypeConfig, ["data.root=/cohort", "phenotype.targets.iq=regression", "split.groups=clan"])
+    config = load_config(EvaluateConfig, [f"checkpoint={run / 'fmri_seed0_fold0' / 'best.safetensors'}"])
+    assert (config.data.root, config.groups) == ("/cohort", "clan")
