@@ -137,6 +137,10 @@ class ContrastiveConfig(_TrainingConfig):
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     out: str = "runs/contrastive"
 
+    def __post_init__(self):
+        super().__post_init__()
+        _refuse_families_as_strata(self.evaluation, [self.split.groups])
+
 
 @dataclass
 class PhenotypeConfig(_TrainingConfig):
@@ -197,8 +201,17 @@ class EvaluateConfig(RecipeConfig):
     def __post_init__(self):
         super().__post_init__()
         require_range("windows_at_once", self.windows_at_once, 1, None)
+        _refuse_families_as_strata(self.evaluation, [self.groups, *self.relatives])
         if self.checkpoint is None:
             complain("A checkpoint to evaluate was expected", None, "checkpoint=RUN/best.safetensors")
+
+
+def _refuse_families_as_strata(evaluation: EvaluationConfig, columns: list[str | None]) -> None:
+    """Families have a test of their own, and the names of strata go into reports."""
+    if both := sorted(set(evaluation.strata) & set(columns)):
+        complain(
+            "Columns of families are no strata: what survives within families is told anyway", both[0], "evaluation.strata=[]"
+        )
 
 
 Config = TypeVar("Config", bound=RecipeConfig)
@@ -251,6 +264,11 @@ def _require_places_apart(config: RecipeConfig) -> None:
 def to_yaml(config: RecipeConfig) -> str:
     """The resolved configuration as YAML; `config=` reads it back."""
     return OmegaConf.to_yaml(OmegaConf.structured(config))
+
+
+def default_yaml(schema: type[RecipeConfig]) -> str:
+    """What a recipe runs with when it is told nothing, as YAML; the report lists what differs from it."""
+    return to_yaml(_fill_in_places(OmegaConf.to_object(OmegaConf.structured(schema))))
 
 
 def _simulated_root(parameters: CohortParameters) -> Path:

@@ -14,27 +14,30 @@ import pandas as pd
 import torch
 from accelerate import Accelerator
 from rich.console import Console
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from brainmt_align.atomic import write_atomically
-from brainmt_align.config import ContrastiveConfig, load_config, to_yaml
+from brainmt_align.config import ContrastiveConfig, default_yaml, load_config, to_yaml
 from brainmt_align.data import bold_store, dna_store, simulate, simulated_oracle, splits
 from brainmt_align.data.cohort import Cohort, read_cohort
 from brainmt_align.data.datasets import EpochBatches, PeopleDataset, collate_people
 from brainmt_align.data.genotype_checks import check_genotypes
 from brainmt_align.data.haplotypes import list_regions, read_haplotypes
+from brainmt_align.data.kinship import families_of
 from brainmt_align.data.regions import read_regions
+from brainmt_align.evaluation.confounds import AlignmentEvaluation, evaluate_alignment, require_examinable
 from brainmt_align.evaluation.embedding import PeopleEmbeddings, embed_people, summarise
 from brainmt_align.evaluation.metrics import chance_levels
-from brainmt_align.evaluation.retrieval_metrics import retrieval_metrics
+from brainmt_align.evaluation.retrieval import EmbeddingIndex
 from brainmt_align.limits import require_file
 from brainmt_align.model.alignment import AlignmentModel, DNATower, Embeddings, FMRITower, fit_region_statistics
 from brainmt_align.model.brain import OFFICIAL_ORIENTATION, build_brainmt
 from brainmt_align.model.losses import SIGMOID_BIAS, alignment_loss
+from brainmt_align.model.rebuilding import model_fingerprint
 from brainmt_align.reporting.plots import training_curve
+from brainmt_align.reporting.report import write_report
 from brainmt_align.reporting.tables import closing_words, retrieval_table
 from brainmt_align.training import checkpoints
 from brainmt_align.training.allocator import keep_freed_memory
@@ -47,6 +50,7 @@ from brainmt_align.training.distributed import (
     sum_with_grad,
 )
 from brainmt_align.training.optimisation import adamw, one_cycle, require_finite, require_precision
+from brainmt_align.training.run_notes import RunNotes
 from brainmt_align.training.tracking import start_tracker
 from encoders import load_dna_encoder
 from encoders.dna import DNAEncoder
@@ -76,19 +80,24 @@ def main(argv: list[str] | None = None) -> Path:
     say, is_main = accelerator.print, accelerator.is_main_process
     say(f"{accelerator.num_processes} process(es) on {accelerator.device.type}, {torch.get_num_threads()} threads each")
 
+    notes = RunNotes(accelerator.print)
+
     # 3. Tables, split, batches, files, DNA encoder: a fault of these costs no minute of preparation.
-    cohort = read_people(config, accelerator)
+    cohort = read_people(config, accelerator, notes)
     people = cohort.people
-    frozen = split_people(config, people, say)
+    frozen = split_people(config, people, notes.say)
     members = {part: people[people["subject_id"].isin(getattr(frozen.split, part))] for part in splits.PARTS}
+    families = families_of(members["test"], [config.split.groups] if config.split.groups else [])
+    examined = config.evaluation.settings(families, config.seed)
+    require_examinable(members["test"], examined)
     place = accelerator.process_index, accelerator.num_processes
     batches = EpochBatches(len(members["train"]), config.train.batch_size, config.seed, *place)
     if note := batches.note():
-        say(note)
+        notes.say(note)
     check_files(config)
     genomes = config.data.genomes_of(people["sample_id"].tolist())
     for note in check_genotypes(**genomes) if is_main else []:
-        say(note)
+        notes.say(note)
     accelerator.wait_for_everyone()
     encoder = load_dna_encoder(**config.dna.encoder_words(), device=accelerator.device)
     say(f"{config.dna.encoder}: {encoder.description}")
@@ -121,20 +130,20 @@ def main(argv: list[str] | None = None) -> Path:
 
     # 9. Figures and products.
     if is_main:
-        blocks = splits.labels_of(members["test"], [config.split.groups] if config.split.groups else [])
-        strata = splits.labels_of(members["test"], config.evaluation.strata)
-        pair = embeddings.fmri_BE, embeddings.dna_BE[config.dna.encoder]
-        drawn = {"groups": blocks, "strata": strata, "permutations": config.evaluation.permutations, "seed": config.seed}
-        figures = retrieval_metrics(*pair, oracle_scores=oracle_BB, **drawn)
-        write_products(config, model, datasets, embeddings, figures)
-        Console().print(retrieval_table(figures))
+        pair = embeddings.fmri_BE.numpy(), embeddings.dna_BE[config.dna.encoder].numpy()
+        EmbeddingIndex(*pair, members["test"], model=model_fingerprint(model.state_dict())).save(out)
+        evaluated = evaluate_alignment(*pair, members["test"], examined, oracle_BB)
+        write_products(config, model, datasets, evaluated, notes)
+        Console().print(retrieval_table(evaluated.metrics["retrieval"]))
+        print(evaluated.metrics["verdict"]["words"])
         print(closing_words(out, config.seed, artificial=config.data.artificial_pairs, simulated=bool(config.data.truth)))
+        write_report(out, default_yaml(ContrastiveConfig))
     end_processes(accelerator)
     checkpoints.close_run_folder(out)
     return out
 
 
-def read_people(config: ContrastiveConfig, accelerator: Accelerator) -> Cohort:
+def read_people(config: ContrastiveConfig, accelerator: Accelerator, notes: RunNotes) -> Cohort:
     """The cohort's tables; their faults stop here."""
     data, is_main = config.data, accelerator.is_main_process
     with accelerator.main_process_first():
@@ -142,7 +151,7 @@ def read_people(config: ContrastiveConfig, accelerator: Accelerator) -> Cohort:
             simulate.write_cohort(Path(data.root), config.simulation, progress=is_main)
         cohort = read_cohort(**data.cohort_words())
     for note in cohort.notes:
-        accelerator.print(note)
+        notes.say_of_people(note)
     return cohort
 
 
@@ -179,7 +188,8 @@ def split_people(config: ContrastiveConfig, people: pd.DataFrame, say: Say) -> s
     if note := splits.describe_families(people, chosen.groups):
         say(note)
     frozen = splits.choose_split(people, chosen.parts, seed, chosen.groups, chosen.strata, chosen.file)
-    splits.labels_of(people, config.evaluation.strata, complete=True)  # unknown columns and blanks stop here
+    examined = [*config.evaluation.strata, *config.evaluation.regressors()]
+    splits.labels_of(people, list(dict.fromkeys(examined)), complete=True)  # unknown columns and blanks stop here
     if config.checkpoint and (note := splits.check_unseen(config.checkpoint, frozen.split)):
         say(note)
     return frozen
@@ -235,8 +245,11 @@ def describe(
 ) -> dict[str, Any]:
     """What lies beside the weights: how to build and feed the model, and what an interrupted run must find unchanged."""
     built = {"encoder": dataclasses.asdict(model.fmri.encoder.config), "width": config.alignment.embedding_dim}
-    scans = bold_store.sources_hash(prepared.cohort.runs["store_path"])
+    paths = prepared.cohort.runs["store_path"]
+    scans = bold_store.sources_hash(paths)
+    lengths_s = sorted({round(bold_store.open_run(path).tr_s, 3) for path in paths})
     run = {"processes": processes, "window": config.train.window, "split_sha256": splits.fingerprint(split), "bold_sha256": scans}
+    run |= {"tr_s": lengths_s}
     return {**describe_input(config, prepared), **built, **run}
 
 
@@ -320,14 +333,13 @@ def write_products(
     config: ContrastiveConfig,
     model: AlignmentModel,
     datasets: dict[str, PeopleDataset],
-    embeddings: PeopleEmbeddings,
-    figures: dict[str, Any],
+    evaluated: AlignmentEvaluation,
+    notes: RunNotes,
 ) -> None:
-    """Embeddings, curve, provenance and, last because it marks the run as finished, metrics.json."""
+    """Curve, nulls, notes, provenance and, last because it marks the run as finished, metrics.json."""
     out, data = Path(config.out), config.data
-    rows = {"fmri": embeddings.fmri_BE, "dna": embeddings.dna_BE[config.dna.encoder]}
-    write_atomically(out / "embeddings.safetensors", lambda path: save_file(rows, path))
-    write_atomically(out / "embeddings.parquet", datasets["test"].people.to_parquet)
+    write_atomically(out / "nulls.parquet", evaluated.nulls.to_parquet)
+    notes.write(out)
     description = checkpoints.read_description(out / "best.safetensors")
     chance = chance_levels(len(datasets["validation"]))
     curve = training_curve(pd.read_csv(out / "epochs.csv"), chance, best=description["epoch"])
@@ -336,8 +348,7 @@ def write_products(
     inputs = {key: data.path(key) for key in keys} | {"split": out / "split.json"}
     inputs |= {"checkpoint": config.checkpoint, "fmri.checkpoint": config.fmri.checkpoint}
     checkpoints.write_json(out / "provenance.json", checkpoints.provenance(inputs, description))
-    metrics = {
-        "retrieval": figures,
+    metrics = evaluated.metrics | {
         "people": {part: len(dataset) for part, dataset in datasets.items()},
         "dropped_regions": {name: tower.dropped(list(description["dna"][name]["regions"])) for name, tower in model.dna.items()},
         "best_epoch": description["epoch"],

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from brainmt_align.atomic import require_writable, write_atomically
-from brainmt_align.config import EmbedDNAConfig, load_config, to_yaml
+from brainmt_align.config import EmbedDNAConfig, default_yaml, load_config, to_yaml
 from brainmt_align.data import dna_audit, dna_store, simulate
 from brainmt_align.data.cohort import read_genomes
 from brainmt_align.data.genotype_checks import check_genotypes
 from brainmt_align.data.haplotypes import list_regions, read_haplotypes
 from brainmt_align.data.regions import read_regions
+from brainmt_align.reporting.report import write_report
 from brainmt_align.training import checkpoints
 from brainmt_align.training.distributed import end_processes, share_of_work, start_processes, sum_counts
 from encoders import load_dna_encoder
@@ -81,6 +82,7 @@ def main(argv: list[str] | None = None) -> Path:
             write_atomically(out / "variant_sensitivity.tsv", lambda path: audit.to_csv(path, sep="\t", index=False))
             figures["verdicts"] = audit["verdict"].value_counts().to_dict()
             checkpoints.write_json(out / "metrics.json", figures)
+            write_report(out, default_yaml(EmbedDNAConfig))
         end_processes(accelerator)
     finally:
         checkpoints.close_run_folder(out)

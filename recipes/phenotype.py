@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from brainmt_align.atomic import write_atomically
-from brainmt_align.config import PhenotypeConfig, load_config, to_yaml
+from brainmt_align.config import PhenotypeConfig, default_yaml, load_config, to_yaml
 from brainmt_align.data import bold_store, dna_store, folds, simulate, splits
 from brainmt_align.data.cohort import Cohort, read_cohort
 from brainmt_align.data.datasets import EpochBatches, PeopleDataset, collate_people
@@ -47,6 +47,7 @@ from brainmt_align.model.phenotype import PhenotypeModel, build_fmri_tower, para
 from brainmt_align.reporting.phenotype_figures import figures_of_target
 from brainmt_align.reporting.phenotype_table import closing_verdict, comparison_table
 from brainmt_align.reporting.plots import training_curve
+from brainmt_align.reporting.report import write_report
 from brainmt_align.training import checkpoints
 from brainmt_align.training.allocator import keep_freed_memory
 from brainmt_align.training.distributed import end_processes, share_of_work, share_text, start_processes, sum_with_grad
@@ -145,6 +146,7 @@ def main(argv: list[str] | None = None) -> Path:
     # 8. Comparison and products.
     if is_main:
         write_products(config, prepared, dealt, tested, rivals)
+        write_report(out, default_yaml(PhenotypeConfig))
     end_processes(accelerator)
     checkpoints.close_run_folder(out)
     return out

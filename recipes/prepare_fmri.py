@@ -9,10 +9,11 @@ import sys
 from pathlib import Path
 
 from brainmt_align.atomic import write_atomically
-from brainmt_align.config import PrepareFMRIConfig, load_config, to_yaml
+from brainmt_align.config import PrepareFMRIConfig, default_yaml, load_config, to_yaml
 from brainmt_align.data import bold_store, simulate
 from brainmt_align.data.cohort import read_scans
 from brainmt_align.data.scan_table import describe_bare_runs
+from brainmt_align.reporting.report import write_report
 from brainmt_align.training import checkpoints
 from brainmt_align.training.distributed import end_processes, start_processes
 
@@ -55,6 +56,7 @@ def main(argv: list[str] | None = None) -> Path:
             checkpoints.write_json(out / "metrics.json", figures)
             folder = Path(runs["store_path"].iloc[0]).parent
             print(f"{figures['runs']} runs of {figures['people']} people are in {folder}; see {out / 'runs.tsv'}")
+            write_report(out, default_yaml(PrepareFMRIConfig))
         end_processes(accelerator)
     finally:
         checkpoints.close_run_folder(out)

@@ -10,8 +10,9 @@ import sys
 from pathlib import Path
 
 from brainmt_align.atomic import require_writable, write_atomically
-from brainmt_align.config import SimulateCohortConfig, load_config, to_yaml
+from brainmt_align.config import SimulateCohortConfig, default_yaml, load_config, to_yaml
 from brainmt_align.data import simulate
+from brainmt_align.reporting.report import write_report
 from brainmt_align.training import checkpoints
 from brainmt_align.training.distributed import end_processes, start_processes
 
@@ -37,6 +38,7 @@ def main(argv: list[str] | None = None) -> Path:
         )
         print(f"{inside} simulated scans with their genomes lie in {out}; what was planted is in {out / 'truth.json'}")
         print(f"next: accelerate launch recipes/contrastive.py data.root={out} data.truth=truth.json out=runs/on_{out.name}")
+        write_report(out, default_yaml(SimulateCohortConfig))
     end_processes(accelerator)
     return out
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from brainmt_align.data import bold_values
-from brainmt_align.data.bold import MASK_FILE, NON_ZERO, read_bold
+from brainmt_align.data.bold import MASK_FILE, NON_ZERO, read_bold, read_size
 
 SHAPE = (5, 6, 4)
 FRAMES = 9
@@ -77,6 +77,18 @@ def test_read_bold_equals_the_canonical_dense_array(tmp_path, stored, normalisat
     assert found.grid == expected.shape[:3]
     np.testing.assert_allclose(dense(found), expected, rtol=1e-3, atol=1e-3)
     np.testing.assert_allclose(found.affine, nib.as_closest_canonical(nib.load(bold)).affine, atol=1e-5)
+
+
+@pytest.mark.parametrize("stored", AFFINES)
+def test_read_size_is_that_of_the_run_read(tmp_path, stored):
+    path = save(tmp_path / "run.nii", values(), AFFINES[stored])
+    for orientation in ("RAS", "ASL"):
+        run = read_bold(path, orientation=orientation)
+        assert read_size(path, orientation) == (run.grid, len(run.data_TV))
+    with pytest.raises(ValueError, match=r"4 dimensions \(X, Y, Z, T\) were expected"):
+        read_size(save(tmp_path / "mask.nii", ball()))
+    with pytest.raises(FileNotFoundError, match="a file was expected, got none"):
+        read_size(tmp_path / "none.nii")
 
 
 @pytest.mark.parametrize("orientation", ["RAS", "LAS", "LPI", "PSR", "IRP"])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from brainmt_align.config import ContrastiveConfig, EvaluateConfig, PhenotypeConfig, load_config, to_yaml
+from brainmt_align.config import ContrastiveConfig, EvaluateConfig, PhenotypeConfig, default_yaml, load_config, to_yaml
 
 
 @pytest.mark.parametrize(
@@ -18,16 +18,20 @@ from brainmt_align.config import ContrastiveConfig, EvaluateConfig, PhenotypeCon
         ("evaluation.bands={age: 0}", "evaluation.bands.age"),
         ("attribution.draws=-1", "attribution.draws"),
         ("attribution.people=-1", "attribution.people"),
+        ("attribution.people=1", "a map of one person is no group's"),
+        ("attribution.permutations=0", "attribution.permutations"),
         ("attribution.steps=1", "attribution.steps"),
+        ("attribution.max_steps=16", "attribution.max_steps"),
         ("attribution.connectivity_regions=1", "attribution.connectivity_regions"),
         ("attribution.components=0", "attribution.components"),
         ("export.components=0", "export.components"),
+        ("evaluation.strata=[site]|groups=site", "Columns of families are no strata"),
         ("checkpoint=null", "A checkpoint to evaluate"),
     ],
 )
 def test_load_config_refuses_impossible_values_of_the_evaluation(word, message):
     with pytest.raises(ValueError, match=message):
-        load_config(EvaluateConfig, [word])
+        load_config(EvaluateConfig, word.split("|"))
 
 
 def test_regressors_are_the_strata_where_no_covariates_are_named():
@@ -68,3 +72,14 @@ def test_load_config_finds_the_run_above_the_folder_of_one_fit(tmp_path):
     run = run_of(tmp_path / "run", PhenotypeConfig, ["data.root=/cohort", "phenotype.targets.iq=regression", "split.groups=clan"])
     config = load_config(EvaluateConfig, [f"checkpoint={run / 'fmri_seed0_fold0' / 'best.safetensors'}"])
     assert (config.data.root, config.groups) == ("/cohort", "clan")
+
+
+def test_default_yaml_knows_nothing_of_runs_that_lie_around(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run_of(tmp_path / "runs" / "phenotype", PhenotypeConfig, ["data.root=/cohort", "phenotype.targets.iq=regression"])
+    assert "/cohort" not in default_yaml(EvaluateConfig)
+
+
+def test_load_config_refuses_families_as_strata_of_an_alignment():
+    with pytest.raises(ValueError, match="Columns of families are no strata"):
+        load_config(ContrastiveConfig, ["data.root=x", "split.groups=clan", "evaluation.strata=[clan]"])

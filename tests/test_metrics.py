@@ -4,8 +4,19 @@ import itertools
 
 import numpy as np
 import pytest
+from sklearn.metrics import average_precision_score
 
-from brainmt_align.evaluation.metrics import chance_levels, chance_median_rank, chance_recall_at_k, median_rank, recall_at_k
+from brainmt_align.evaluation.metrics import (
+    average_precision,
+    chance_levels,
+    chance_mean_reciprocal_rank,
+    chance_median_rank,
+    chance_recall_at_k,
+    expected_precision,
+    mean_reciprocal_rank,
+    median_rank,
+    recall_at_k,
+)
 
 
 def test_recall_at_k_counts_ranks_up_to_k_when_nothing_ties():
@@ -59,3 +70,92 @@ def test_recall_at_k_refuses_k_below_one():
 def test_chance_levels_are_those_of_all_orders():
     assert chance_levels(40) == {"mean_rank": np.mean(np.arange(1, 41)), "recall@5": chance_recall_at_k(40, 5)}
     assert chance_levels(5) == {"mean_rank": 3.0}
+
+
+def all_orders(scores, is_partner):
+    """Rank of the first partner and the average precision under every order of equal scores."""
+    firsts, precisions = [], []
+    for order in itertools.permutations(range(len(scores))):
+        hits = np.array(is_partner)[sorted(range(len(scores)), key=lambda i, o=order: (-scores[i], o[i]))]
+        firsts.append(int(np.flatnonzero(hits)[0]) + 1)
+        precisions.append(np.mean((np.cumsum(hits) / np.arange(1, len(hits) + 1))[hits]))
+    return np.array(firsts), np.mean(precisions)
+
+
+TIED = [
+    ([5, 4, 4, 4, 1, 1], [0, 1, 1, 0, 0, 1]),
+    ([2, 2, 2, 2, 2, 2], [1, 1, 0, 1, 0, 0]),
+    ([3, 3, 2, 2, 2, 0], [0, 0, 0, 1, 0, 0]),
+    ([3, 3, 1, 1, 1, 1], [1, 0, 1, 1, 1, 0]),
+    ([1, 2, 3, 4, 5, 6], [1, 0, 1, 0, 0, 1]),
+]
+
+
+@pytest.mark.parametrize(("scores", "is_partner"), TIED)
+def test_rank_metrics_are_the_mean_over_all_orders_of_a_tie_group_with_several_partners(scores, is_partner):
+    scores, is_partner = np.array(scores), np.array(is_partner, bool)
+    best = scores[is_partner].max()
+    ties, positives = [(scores == best).sum()], [(scores[is_partner] == best).sum()]
+    firsts, precision = all_orders(scores, is_partner)
+    rank = [(scores > best).sum() + (ties[0] + 1) / (positives[0] + 1)]
+    assert rank[0] == pytest.approx(firsts.mean())
+    assert mean_reciprocal_rank(rank, ties, 6, positives) == pytest.approx(np.mean(1 / firsts))
+    for k in range(1, 6):
+        assert recall_at_k(rank, k, ties, 6, positives) == pytest.approx(np.mean(firsts <= k))
+    assert average_precision(is_partner, scores) == pytest.approx(precision)
+
+
+def test_average_precision_is_that_of_sklearn_when_nothing_ties():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        is_partner, scores = rng.permutation(np.arange(50) < 7), rng.standard_normal(50)
+        assert average_precision(is_partner, scores) == pytest.approx(average_precision_score(is_partner, scores))
+
+
+def test_average_precision_is_the_reciprocal_rank_of_an_only_partner():
+    assert average_precision([0, 1, 0, 0], [4, 3, 2, 1]) == 1 / 2
+    assert expected_precision(2, 3, 0, 1) == pytest.approx(mean_reciprocal_rank([4], [3], 10))
+
+
+@pytest.mark.parametrize(("is_partner", "scores"), [([0, 0], [1, 2]), ([1, 0], [1, 2, 3]), ([[1]], [[1]])])
+def test_average_precision_refuses_a_query_without_partner_or_scores(is_partner, scores):
+    with pytest.raises(ValueError, match="one score a candidate and a true partner among them"):
+        average_precision(is_partner, scores)
+
+
+def test_mean_reciprocal_rank_averages_over_queries():
+    assert mean_reciprocal_rank([1, 2, 4, 4]) == (1 + 1 / 2 + 1 / 4 + 1 / 4) / 4
+    assert mean_reciprocal_rank([1, 20], num_candidates=20) == (1 + 1 / 20) / 2
+
+
+@pytest.mark.parametrize("n", [1, 7, 80])
+def test_mean_reciprocal_rank_is_chance_when_all_tie(n):
+    ranks, ties = np.full(n, (n + 1) / 2), np.full(n, n)
+    assert mean_reciprocal_rank(ranks, ties) == pytest.approx(chance_mean_reciprocal_rank(n), rel=1e-12)
+    assert chance_mean_reciprocal_rank(n) == pytest.approx(mean_reciprocal_rank(np.arange(1, n + 1)))
+
+
+def test_mean_reciprocal_rank_stays_a_number_when_a_large_group_holds_many_partners():
+    assert 0.002 < mean_reciprocal_rank([5001 / 201], [5000], 5000, [200]) < 1
+
+
+@pytest.mark.parametrize("positives", [[0, 1], [1, 3], [1]])
+def test_mean_reciprocal_rank_refuses_more_partners_than_tied(positives):
+    with pytest.raises(ValueError, match="between 1 and the size of the tie group for each of 2 queries"):
+        mean_reciprocal_rank([1.5, 1.5], [2, 2], 2, positives)
+
+
+def test_mean_reciprocal_rank_is_the_expectation_over_orders_of_the_tied():
+    # One better, three tied: ranks 2, 3 or 4 alike.
+    assert mean_reciprocal_rank([3.0], [3], num_candidates=4) == pytest.approx((1 / 2 + 1 / 3 + 1 / 4) / 3)
+    assert mean_reciprocal_rank([1.0, 4.0], num_candidates=4) == pytest.approx(0.625)
+
+
+def test_mean_reciprocal_rank_is_chance_when_everything_ties():
+    assert mean_reciprocal_rank([5.5] * 10, [10] * 10) == pytest.approx(chance_mean_reciprocal_rank(10))
+    assert chance_mean_reciprocal_rank(2) == 0.75
+
+
+def test_mean_reciprocal_rank_refuses_ranks_below_one():
+    with pytest.raises(ValueError, match="expected a non-empty row of numbers between 1"):
+        mean_reciprocal_rank([0.5])

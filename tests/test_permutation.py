@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import kstest, rankdata
 
-from brainmt_align.evaluation.permutation import exchangeable_blocks, permutation_p_value
+from brainmt_align.evaluation.permutation import draw_repairings, exchangeable_blocks, pairing_test, permutation_p_value
 
 
 def ranks_of(scores):
@@ -119,6 +119,15 @@ def test_exchangeable_blocks_pair_members_of_one_stratum():
     assert [blocks.tolist() for blocks in classes] == [[[0, 1], [3, 2]], [[4, 5]]]
 
 
+def test_draw_repairings_deals_blocks_whole_within_their_class_in_batches_of_bounded_size(monkeypatch):
+    monkeypatch.setattr("brainmt_align.evaluation.permutation.BATCH_NUMBERS", 24)
+    groups, strata = list("aabbccde"), list("xyxyxxxx")
+    batches = list(draw_repairings(8, exchangeable_blocks(8, groups, strata), 400, seed=2))
+    assert {len(batch) for batch in batches[:-1]} == {3} and sum(map(len, batches)) == 400
+    seen = {tuple(draw) for draw in np.concatenate(batches)}
+    assert seen == {(*ab, 4, 5, *de) for ab in [(0, 1, 2, 3), (2, 3, 0, 1)] for de in [(6, 7), (7, 6)]}
+
+
 def test_exchangeable_blocks_keep_people_in_their_stratum():
     assert [blocks.ravel().tolist() for blocks in exchangeable_blocks(5, strata=list("xyxyx"))] == [[0, 2, 4], [1, 3]]
 
@@ -144,3 +153,33 @@ def test_permutation_p_value_refuses_blank_labels(blank):
 def test_permutation_p_value_refuses_to_draw_nothing():
     with pytest.raises(ValueError, match="expected 1 permutation or more, got 0"):
         permutation_p_value(perfect(4), permutations=0)
+
+
+def test_pairing_test_of_log_ranks_is_the_p_of_the_ranks_and_returns_its_null():
+    ranks = ranks_of(np.random.default_rng(7).standard_normal((20, 20)) + np.eye(20))
+    found = pairing_test(np.log(ranks), permutations=300, seed=3)
+    known = permutation_p_value(ranks, permutations=300, seed=3)
+    assert (found.p_value, found.min_p_value, found.permutations) == (known.p_value, known.min_p_value, 300)
+    assert np.exp(found.statistic) == pytest.approx(known.statistic)
+    assert found.null_R.shape == (300,) and found.effect_nats == pytest.approx(found.null_R.mean() - found.statistic)
+    assert found.p_value == (1 + (found.null_R <= found.statistic + 1e-12).sum()) / 301
+
+
+def test_pairing_test_gains_power_from_both_directions():
+    scores = np.random.default_rng(8).standard_normal((2, 30, 30)) + 1.0 * np.eye(30)
+    logs = [np.log(ranks_of(each)) for each in scores]
+    effects = [pairing_test(each, permutations=200) for each in (*logs, (logs[0] + logs[1].T) / 2)]
+    assert effects[2].effect_nats == pytest.approx((effects[0].effect_nats + effects[1].effect_nats) / 2, abs=0.02)
+    spreads = [(test.effect_nats / test.null_R.std()) for test in effects]
+    assert spreads[2] > max(spreads[:2])
+
+
+@pytest.mark.parametrize("logs", [np.ones((2, 3)), -np.ones((2, 2)), np.full((2, 2), np.nan), np.ones((0, 0))])
+def test_pairing_test_refuses_what_is_no_square_of_log_ranks(logs):
+    with pytest.raises(ValueError, match="expected a square of log ranks of 0 or more"):
+        pairing_test(logs)
+
+
+def test_pairing_test_refuses_labels_of_another_length():
+    with pytest.raises(ValueError, match="one label of groups for each of 3 people, got 1"):
+        pairing_test(np.zeros((3, 3)), groups=["a"])

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from brainmt_align.evaluation.retrieval_metrics import retrieval_metrics
+from brainmt_align.evaluation.bootstrap import family_weights
+from brainmt_align.evaluation.retrieval_metrics import leads, rank_figures, resampled, retrieval_metrics
 
 
 def unit(n, width, seed):
@@ -56,3 +57,46 @@ def test_retrieval_metrics_refuses_oracle_scores_of_other_people():
 def test_retrieval_metrics_refuses_embeddings_that_do_not_pair():
     with pytest.raises(ValueError, match=r"two embeddings of one shape \(people, width\), got"):
         retrieval_metrics(unit(3, 4, 19), unit(2, 4, 20))
+
+
+def test_rank_figures_of_blind_ranks_are_chance_in_pools_of_several_sizes():
+    sizes = np.repeat([3, 8, 20], 20_000)
+    ranks = np.random.default_rng(0).integers(1, sizes + 1).astype(float)
+    found = rank_figures(ranks, np.ones(len(ranks)), sizes, (1, 5, 20))
+    for name in ("recall@1", "recall@5", "mrr"):
+        assert found[name] == pytest.approx(found[f"chance_{name}"], abs=0.01)
+    assert found["median_rank"] == found["chance_median_rank"] and found["recall@20"] is found["chance_recall@20"] is None
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 80])
+def test_rank_figures_chance_median_is_the_middle_of_one_pool(n):
+    assert rank_figures(np.ones(3), np.ones(3), n)["chance_median_rank"] == (n + 1) / 2
+
+
+def test_resampled_is_the_figure_of_the_rows_drawn():
+    rng = np.random.default_rng(1)
+    values, weights = rng.integers(1, 9, 25).astype(float), rng.integers(0, 4, (50, 25))
+    drawn = [np.repeat(values, row) for row in weights]
+    assert resampled("median_rank", values, weights) == pytest.approx([np.median(each) for each in drawn])
+    assert resampled("mrr", values, weights) == pytest.approx([np.mean(each) for each in drawn])
+
+
+def test_retrieval_metrics_intervals_hold_the_figure_and_draw_families_whole():
+    z_fmri, z_dna = unit(60, 8, 1), unit(60, 8, 1) + 0.6 * unit(60, 8, 2)
+    found = retrieval_metrics(z_fmri, z_dna, permutations=9, resamples=400)["fmri_to_dna"]
+    assert list(found["intervals"]) == ["recall@1", "recall@5", "recall@10", "mrr", "median_rank", "mean_log_rank"]
+    for name in ("recall@5", "mrr", "median_rank"):
+        low, high = found["intervals"][name]
+        assert low <= found[name] <= high
+    one = retrieval_metrics(z_fmri, z_dna, permutations=9, resamples=50, groups=[0] * 60)["fmri_to_dna"]
+    assert one["intervals"]["mrr"] == pytest.approx([one["mrr"]] * 2)
+
+
+def test_leads_are_zero_against_oneself_and_positive_against_the_worse():
+    weights = family_weights(range(40), 200, 0)
+    good, bad = (np.ones(40), np.ones(40)), (np.full(40, 20.0), np.ones(40))
+    assert all(lead == [0, 0, 0] for lead in leads(good, good, 40, (1,), weights).values())
+    ahead = leads(good, bad, 40, (1, 40), weights)
+    assert ahead["recall@1"] == [1, 1, 1] and ahead["recall@40"] is None
+    assert ahead["mean_log_rank"] == pytest.approx([np.log(20)] * 3)
+    assert leads(bad, good, 40, (1,), weights)["mrr"][0] == pytest.approx(-0.95)

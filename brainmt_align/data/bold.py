@@ -49,6 +49,13 @@ class _Grid(NamedTuple):
     index_DHW: np.ndarray  # where each voxel lies in the file's own (Fortran) order
 
 
+class BoldSize(NamedTuple):
+    """What a run's header tells of its size."""
+
+    volume_shape: tuple[int, int, int]  # oriented (D, H, W)
+    num_frames: int
+
+
 class _Normalised(NamedTuple):
     data_TV: np.ndarray
     background: float
@@ -129,6 +136,18 @@ def _check_settings(orientation: str, normalisation: str, path: Path) -> None:
     if normalisation not in NORMALISATIONS:
         got = f"normalisation: one of {', '.join(NORMALISATIONS)} was expected, got {normalisation!r}."
         raise fault(got, path, "set data.normalisation=global.")
+
+
+def read_size(bold: str | Path, orientation: str = "RAS") -> BoldSize:
+    """The size that `read_bold` would give a run; no value is read.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_bold`, as far as the header tells.
+    """
+    path = Path(bold)
+    image = _open(path)
+    _check_image(image, 1, path)
+    return BoldSize(_orient(image, orientation, path).index_DHW.shape, image.shape[3])
 
 
 def _open(path: Path) -> nib.Nifti1Image:

@@ -207,6 +207,16 @@ def seen_people(checkpoint: str | Path, family_of: Mapping[str, Hashable]) -> li
     return sorted(person for person, family in family_of.items() if family in families)
 
 
+def training_people(checkpoint: str | Path) -> list[str] | None:
+    """Whom a checkpoint was trained on, not chosen by; None where no split.json lies beside it.
+
+    Raises:
+        ValueError: the file is no split.
+    """
+    path = Path(checkpoint).parent / "split.json"
+    return _read_split(path)[0].train if path.is_file() else None
+
+
 def restrict_split(path: str | Path, subject_ids: Sequence[str], groups: Sequence[Hashable] | None = None) -> FrozenSplit:
     """A frozen split of some of its people: of those who have a value of a phenotype, say.
 

@@ -1,14 +1,14 @@
 """Embedding people: a trained AlignmentModel and a dataset flow in, one unit-norm row a person and modality flows out."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from brainmt_align.data.datasets import PeopleDataset
@@ -23,6 +23,17 @@ class PeopleEmbeddings(NamedTuple):
 
     fmri_BE: Tensor
     dna_BE: dict[str, Tensor]
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside, the mode it came in afterwards, whatever happens."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
 
 
 @torch.no_grad()
@@ -54,16 +65,14 @@ def embed_people(
     Returns:
         The same rows on every process.
     """
-    was_training = model.training
-    model.eval()
     mine = range(process, len(dataset), num_processes)
     fmri, dna = [], {name: [] for name in dataset.dna}
-    for person in tqdm(mine, desc=progress, unit="person", disable=progress is None):
-        fmri.append(_embed_scan(model, dataset.windows_of(person), device, windows_at_once, autocast))
-        for name, features_RHD in dataset.dna_of(person).items():
-            with autocast():
-                dna[name].append(model.embed_dna(name, features_RHD[None].to(device))[0])
-    model.train(was_training)
+    with evaluating(model):
+        for person in tqdm(mine, desc=progress, unit="person", disable=progress is None):
+            fmri.append(_embed_scan(model, dataset.windows_of(person), device, windows_at_once, autocast))
+            for name, features_RHD in dataset.dna_of(person).items():
+                with autocast():
+                    dna[name].append(model.embed_dna(name, features_RHD[None].to(device))[0])
     width = next(model.fmri.projector.parameters()).new_zeros((0, model.fmri.projector.layers[-1].normalized_shape[0]))
 
     def gathered(rows: list[Tensor]) -> Tensor:

@@ -1,9 +1,9 @@
-"""Permutation test: ranks of every candidate for every query flow in; the p-value of the pairing flows out."""
+"""Permutation test: ranks of every candidate for every query flow in; p of the pairing, effect and null draws flow out."""
 
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +22,18 @@ class PermutationTest(NamedTuple):
     statistic: float  # geometric mean rank of the true partners, 1 is best
     permutations: int  # how many re-pairings it was compared with, the true one included when all were listed
     exact: bool  # all admissible re-pairings were listed instead of drawn
+
+
+class PairingTest(NamedTuple):
+    """A permutation test of a mean of log ranks, with the draws it was compared with."""
+
+    p_value: float | None  # None: the true pairing is the only admissible one, so nothing was tested
+    min_p_value: float  # the least p that perfect ranks could have had
+    statistic: float  # mean log rank of the true pairing, in nats; smaller is better
+    effect_nats: float  # mean of the null's statistics less the statistic: what the pairing gains a person
+    permutations: int
+    exact: bool
+    null_R: np.ndarray  # (permutations,) float64 the statistic of each re-pairing
 
 
 def permutation_p_value(
@@ -59,24 +71,62 @@ def permutation_p_value(
         Phipson and Smyth 2010 (p-values are never zero); Winkler et al. 2015 (whole-block exchangeability).
     """
     ranks_QC = _check(ranks_QC, groups, strata, permutations)
-    n = len(ranks_QC)
+    test = _test(
+        len(ranks_QC),
+        lambda rows, columns: np.log(ranks_QC[rows, columns].astype(np.float64)),
+        groups,
+        strata,
+        permutations,
+        seed,
+    )
+    return PermutationTest(test.p_value, test.min_p_value, math.exp(test.statistic), test.permutations, test.exact)
+
+
+def pairing_test(
+    log_NN,
+    *,
+    groups: Sequence[Hashable] | None = None,
+    strata: Sequence[Hashable] | None = None,
+    permutations: int = 10_000,
+    seed: int = 0,
+) -> PairingTest:
+    """Test a matrix of log ranks, such as the mean of both directions', by the re-pairings of `permutation_p_value`.
+
+    Args:
+        log_NN: (n, n) log rank, 0 or more, of pairing person i's scan with person j's genome; the true pairs on the diagonal.
+            Both directions at once: (log ranks of genomes for scans + transposed log ranks of scans for genomes) / 2.
+        groups: as in `permutation_p_value`.
+        strata: as in `permutation_p_value`.
+        permutations: as in `permutation_p_value`.
+        seed: of the drawing.
+
+    Raises:
+        ValueError: no square of numbers of 0 or more, labels of another length, or fewer than 1 permutation.
+    """
+    log_NN = np.asarray(log_NN)
+    if log_NN.ndim != 2 or log_NN.shape[0] != log_NN.shape[1] or not log_NN.size or not (log_NN >= 0).all():
+        raise ValueError(
+            f"Permutation: expected a square of log ranks of 0 or more, got shape {log_NN.shape}.\n"
+            "  fix: pass the logarithm of the ranks that rank_matrix gives."
+        )
+    _check_labels(len(log_NN), groups, strata, permutations)
+    return _test(len(log_NN), lambda rows, columns: log_NN[rows, columns], groups, strata, permutations, seed)
+
+
+def _test(n: int, log_ranks: Callable, groups, strata, permutations: int, seed: int) -> PairingTest:
     classes = exchangeable_blocks(n, groups, strata)
     admissible = math.prod(math.factorial(len(blocks)) for blocks in classes)
     exact = admissible <= permutations
-    batch = max(1, BATCH_NUMBERS // n)
-    draws = _list_all(n, classes, batch) if exact else _draw(n, classes, permutations, batch, np.random.default_rng(seed))
+    draws = _list_all(n, classes) if exact else draw_repairings(n, classes, permutations, seed)
     queries = np.arange(n)
-    observed = float(_sum_of_logs(ranks_QC[queries, queries]))
+    observed = float(log_ranks(queries, queries).sum(dtype=np.float64))
+    null_R = np.concatenate([log_ranks(queries, draw).sum(axis=-1, dtype=np.float64) for draw in draws])
     # A sum in another order differs in its last bits; without slack equal statistics would count as worse.
-    threshold = observed + 1e-12 * n * math.log(n + 1)
-    as_good = sum(int((_sum_of_logs(ranks_QC[queries, draw]) <= threshold).sum()) for draw in draws)
+    as_good = int((null_R <= observed + 1e-12 * n * math.log(n + 1)).sum())
     compared, least, of = (admissible, as_good, admissible) if exact else (permutations, 1 + as_good, 1 + permutations)
     p_value = least / of if admissible > 1 else None
-    return PermutationTest(p_value, 1 / of, math.exp(observed / n), compared, exact)
-
-
-def _sum_of_logs(ranks: np.ndarray) -> np.ndarray:
-    return np.log(ranks.astype(np.float64)).sum(axis=-1)
+    null_R = null_R / n
+    return PairingTest(p_value, 1 / of, observed / n, float(null_R.mean()) - observed / n, compared, exact, null_R)
 
 
 def exchangeable_blocks(
@@ -99,10 +149,17 @@ def exchangeable_blocks(
     return [np.array(blocks) for blocks in classes.values()]
 
 
-def _draw(
-    n: int, classes: list[np.ndarray], permutations: int, batch: int, generator: np.random.Generator
-) -> Iterator[np.ndarray]:
-    """Yield (up to batch, n) candidate rows of each query, drawn evenly from the admissible re-pairings."""
+def draw_repairings(n: int, classes: Sequence[np.ndarray], permutations: int, seed: int = 0) -> Iterator[np.ndarray]:
+    """Yield (up to a batch, n) int64 candidate rows of each query, drawn evenly from the admissible re-pairings.
+
+    Args:
+        n: people.
+        classes: (blocks, members) row numbers of each class of blocks, as `exchangeable_blocks` gives them.
+        permutations: how many are drawn in all.
+        seed: of the drawing.
+    """
+    generator = np.random.default_rng(seed)
+    batch = max(1, BATCH_NUMBERS // n)
     for start in range(0, permutations, batch):
         size = min(batch, permutations - start)
         draw = np.empty((size, n), dtype=np.int64)
@@ -112,8 +169,9 @@ def _draw(
         yield draw
 
 
-def _list_all(n: int, classes: list[np.ndarray], batch: int) -> Iterator[np.ndarray]:
-    """Yield (up to batch, n) candidate rows of each query until every admissible re-pairing was given once."""
+def _list_all(n: int, classes: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+    """Yield (up to a batch, n) candidate rows of each query until every admissible re-pairing was given once."""
+    batch = max(1, BATCH_NUMBERS // n)
     orders = itertools.product(*(itertools.permutations(range(len(blocks))) for blocks in classes))
     while chunk := list(itertools.islice(orders, batch)):
         draw = np.empty((len(chunk), n), dtype=np.int64)
@@ -130,7 +188,11 @@ def _check(ranks_QC, groups, strata, permutations: int) -> np.ndarray:
             + (f" with smallest value {ranks_QC.min():g}" if ranks_QC.size else "")
             + ".\n  fix: pass the rank of every candidate for every query, as rank_matrix gives it."
         )
-    n = len(ranks_QC)
+    _check_labels(len(ranks_QC), groups, strata, permutations)
+    return ranks_QC
+
+
+def _check_labels(n: int, groups, strata, permutations: int) -> None:
     for name, labels in (("groups", groups), ("strata", strata)):
         if labels is not None and len(labels) != n:
             raise ValueError(
@@ -145,4 +207,3 @@ def _check(ranks_QC, groups, strata, permutations: int) -> np.ndarray:
             )
     if permutations < 1:
         raise ValueError(f"Permutation: expected 1 permutation or more, got {permutations}.\n  fix: ask for 10000, say.")
-    return ranks_QC

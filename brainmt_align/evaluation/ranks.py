@@ -38,7 +38,7 @@ def rank_both_ways(z_fmri, z_dna, block: int | None = None) -> RanksBothWays:
     a_BE, b_BE = _check_pair(z_fmri, z_dna)
     n = len(a_BE)
     block = block or max(1, BLOCK_NUMBERS // n)
-    slack_a_B, slack_b_B = _rounding(a_BE, b_BE)
+    slack_a_B, slack_b_B = rounding(a_BE, b_BE)
     true_B = np.einsum("be,be->b", a_BE, b_BE)
     better_a, same_a = np.empty(n, np.int64), np.empty(n, np.int64)
     better_b, same_b = np.zeros(n, np.int64), np.zeros(n, np.int64)
@@ -83,12 +83,38 @@ def rank_matrix(z_query, z_candidate, block: int | None = None) -> np.ndarray:
     q_BE, c_BE = _check_pair(z_query, z_candidate)
     n = len(q_BE)
     block = block or max(1, BLOCK_NUMBERS // n)
-    slack_B, _ = _rounding(q_BE, c_BE)
+    slack_B, _ = rounding(q_BE, c_BE)
     ranks = np.empty((n, n), np.float32)
     for start in range(0, n, block):
         rows = slice(start, start + block)
         ranks[rows] = _average_ranks(q_BE[rows] @ c_BE.T, slack_B[rows, None])
     return ranks
+
+
+def rank_in_pools(z_query, z_candidate, pools_NM) -> tuple[np.ndarray, np.ndarray]:
+    """Rank every query's own candidate within a pool of its own; ties as in `rank_both_ways`.
+
+    Args:
+        z_query: (n, E) embeddings, tensor or array.
+        z_candidate: (n, E) embeddings; row i belongs to query i.
+        pools_NM: (n, m) rows of candidates, the own row first, each row once a pool.
+
+    Returns:
+        (n,) float64 average ranks 1 … m, and (n,) int64 candidates of the pool that share the own one's score, itself included.
+
+    Raises:
+        ValueError: shapes that do not pair, or values that are not finite.
+    """
+    q_BE, c_BE = _check_pair(z_query, z_candidate)
+    n, m = np.shape(pools_NM)
+    slack_B, _ = rounding(q_BE, c_BE)
+    better, same = np.empty(n, np.int64), np.empty(n, np.int64)
+    block = max(1, BLOCK_NUMBERS // (m * q_BE.shape[1]))
+    for start in range(0, n, block):
+        rows = slice(start, start + block)
+        scores = np.einsum("be,bme->bm", q_BE[rows], c_BE[pools_NM[rows]])
+        better[rows], same[rows] = _count(scores, scores[:, :1], slack_B[rows, None], axis=1)
+    return better + (same + 1) / 2, same
 
 
 def _count(scores, true, slack, axis: int) -> tuple[np.ndarray, np.ndarray]:
@@ -117,8 +143,15 @@ def _average_ranks(scores, slack) -> np.ndarray:
     return ranks
 
 
-def _rounding(a_BE: np.ndarray, b_BE: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def rounding(a_BE: np.ndarray, b_BE: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """How far two computed dot products of equal value can lie apart: for each row of a against all of b, and the reverse.
+
+    Args:
+        a_BE: (n, E) float64.
+        b_BE: (m, E) float64.
+
+    Returns:
+        (n,) and (m,) scores of a row that differ by no more than this are tied.
 
     Reference:
         Higham 2002, eq. 3.5: |computed − exact| ≤ E u |x|·|y| with u = eps / 2; two scores, hence E eps.

@@ -49,13 +49,13 @@ def comparison_table(target: str, entry: dict[str, Any]) -> Table:
         table.add_column(Text(_words(metric) + unit), justify="right")
     table.add_column(Text(f"reference − rival,\n{_words(main)}"), justify="right")
     table.add_column("p", justify="right")
-    for rival in _in_order(entry):
-        figures = [_interval(entry["figures"][rival].get(metric), small=metric == "mae") for metric in METRICS[entry["task"]]]
+    for rival in in_order(entry):
+        figures = [interval(entry["figures"][rival].get(metric), small=metric == "mae") for metric in METRICS[entry["task"]]]
         style = "bold" if rival == entry["reference"] else "dim" if ORACLE in rival else ""
-        difference = _difference(entry, rival, main)
-        against = ("", "") if rival == entry["reference"] else (_interval(difference), _p_value(difference))
+        against = difference(entry, rival, main)
+        distance = ("", "") if rival == entry["reference"] else (interval(against), p_value(against))
         # As Text, so that no bracket is taken for markup.
-        table.add_row(*(Text(cell) for cell in (rival, *figures, *against)), style=style)
+        table.add_row(*(Text(cell) for cell in (rival, *figures, *distance)), style=style)
     return table
 
 
@@ -79,7 +79,7 @@ def closing_verdict(target: str, entry: dict[str, Any]) -> str:
     if values[reference] is None:
         return f"{us} cannot be judged: the metric is undefined on these test people."
     rivals = [rival for rival in figures if rival != reference and ORACLE not in rival and PERMUTED not in rival]
-    judged = {rival: _judge(_difference(entry, rival, main)) for rival in rivals}
+    judged = {rival: _judge(difference(entry, rival, main)) for rival in rivals}
     if judged.get(MEAN) == "worse":
         return f"{us} is worse than the {MEAN}{_brackets(entry, MEAN, main)}."
     valued = [rival for rival in rivals if values[rival] is not None and judged[rival] is not None]
@@ -116,8 +116,8 @@ def _main_metric(target: str, entry: dict[str, Any]) -> str:
     return METRICS[entry["task"]][0]
 
 
-def _in_order(entry: dict[str, Any]) -> list[str]:
-    """The reference, the rivals as they come, the oracle."""
+def in_order(entry: dict[str, Any]) -> list[str]:
+    """Rivals of a target: the reference, the others as they come, the oracle."""
     return sorted(entry["figures"], key=lambda rival: (rival != entry["reference"], ORACLE in rival))
 
 
@@ -132,7 +132,8 @@ def _how_to_read(entry: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _difference(entry: dict[str, Any], rival: str, metric: str) -> dict[str, Any] | None:
+def difference(entry: dict[str, Any], rival: str, metric: str) -> dict[str, Any] | None:
+    """Reference − rival in a metric, with its interval and p; None where it was not computed."""
     return entry["differences"].get(rival, {}).get(metric)
 
 
@@ -151,11 +152,11 @@ def _known(figure: dict[str, Any] | None, part: str) -> float | None:
 
 
 def _brackets(entry: dict[str, Any], rival: str, metric: str) -> str:
-    return f" (difference {_interval(_difference(entry, rival, metric))})"
+    return f" (difference {interval(difference(entry, rival, metric))})"
 
 
-def _interval(figure: dict[str, Any] | None, small: bool = False) -> str:
-    """`0.30 [0.10, 0.50]`."""
+def interval(figure: dict[str, Any] | None, small: bool = False) -> str:
+    """A figure as `0.30 [0.10, 0.50]`; `small`: in units of its own, where two decimals may say nothing."""
     value, low, high = (_known(figure, part) for part in ("value", "low", "high"))
     return "n/a" if value is None else f"{_number(value, small)} [{_number(low, small)}, {_number(high, small)}]"
 
@@ -169,7 +170,8 @@ def _number(value: float | None, small: bool = False) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.2f}"
 
 
-def _p_value(difference: dict[str, Any] | None) -> str:
+def p_value(difference: dict[str, Any] | None) -> str:
+    """The p of a difference as the tables show it."""
     value = _known(difference, "p")
     return "n/a" if value is None else "<0.001" if value < 0.001 else f"{value:.3f}"
 

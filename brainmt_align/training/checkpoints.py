@@ -112,6 +112,10 @@ def load_weights(path: Path, model: nn.Module, description: dict | None = None) 
     model.load_state_dict(found)
 
 
+ALIGNMENT, PHENOTYPE = "an alignment", "a phenotype model"
+RECIPES = {ALIGNMENT: "recipes/contrastive.py", PHENOTYPE: "recipes/phenotype.py"}
+
+
 class Weights(NamedTuple):
     """A checkpoint's tensors and what `save_weights` wrote beside them."""
 
@@ -119,26 +123,29 @@ class Weights(NamedTuple):
     description: dict
 
 
+def kind_of(path: Path) -> str:
+    """ALIGNMENT or PHENOTYPE, whichever a checkpoint is one of; errors as for `read_description`."""
+    return PHENOTYPE if "targets" in read_description(path) else ALIGNMENT
+
+
 def require_kind(path: Path, kind: str) -> dict:
     """The description of a checkpoint of the wanted kind.
 
     Args:
         path: a .safetensors file of `save_weights`.
-        kind: "an alignment" (of recipes/contrastive.py) or "a phenotype model" (of recipes/phenotype.py).
+        kind: ALIGNMENT (of recipes/contrastive.py) or PHENOTYPE (of recipes/phenotype.py).
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: not a checkpoint of ours, or of the other kind.
     """
-    recorded = read_description(path)
-    found = "a phenotype model" if "targets" in recorded else "an alignment"
+    found = kind_of(path)
     if found != kind:
-        recipe = {"an alignment": "recipes/contrastive.py", "a phenotype model": "recipes/phenotype.py"}[kind]
         raise ValueError(
             f"A checkpoint of {kind} was expected, got one of {found}.\n  file: {path}\n"
-            f"  fix: name best.safetensors of a run of {recipe}."
+            f"  fix: name best.safetensors of a run of {RECIPES[kind]}."
         )
-    return recorded
+    return read_description(path)
 
 
 def require_description(path: Path, expected: dict, kind: str) -> dict:
@@ -149,7 +156,7 @@ def require_description(path: Path, expected: dict, kind: str) -> dict:
     return recorded
 
 
-def read_weights(path: Path, expected: dict, kind: str = "an alignment") -> Weights:
+def read_weights(path: Path, expected: dict, kind: str = ALIGNMENT) -> Weights:
     """The tensors of a checkpoint for a model that takes some of them, or that is built from its description.
 
     Args:

@@ -35,7 +35,8 @@ def test_contrastive_leaves_every_product(finished):
     names = {file.name for file in finished.iterdir()}
     assert names == {
         "best.safetensors", "config.yaml", "embeddings.parquet", "embeddings.safetensors", "epochs.csv", "last.safetensors",
-        "last.state.pt", "metrics.json", "provenance.json", "split.json", "steps.csv", "training_curve.png",
+        "last.state.pt", "metrics.json", "notes.json", "nulls.parquet", "provenance.json",
+        "report.html", "split.json", "steps.csv", "training_curve.png",
     }  # fmt: skip
     assert (finished / "training_curve.png").read_bytes().startswith(b"\x89PNG")
 
@@ -217,12 +218,17 @@ def test_contrastive_keeps_families_together_and_permutes_within_strata(words, c
     table = table.assign(family_id=[f"F{i // 3}" for i in range(30)], site=["a", "b"] * 15)
     table.to_csv(tmp_path / "participants.tsv", sep="\t", index=False)
     columns = [f"data.participants={tmp_path / 'participants.tsv'}", "split.groups=family_id", "evaluation.strata=[site]"]
+    with pytest.raises(ValueError, match="one stratum of 10 people or more was expected, got 6 people"):
+        contrastive.main([*words["training"], *columns, f"out={tmp_path / 'run'}"])
+    columns += ["evaluation.min_stratum=2"]
     out = contrastive.main([*words["training"], *columns, f"out={tmp_path / 'run'}", "train.epochs=1"])
     split = json.loads((out / "split.json").read_text())
     assert "split.groups=null lets relatives" not in capsys.readouterr().out
     families = {part: {(int(person) - 1) // 3 for person in split[part]} for part in ("train", "validation", "test")}
     assert not families["train"] & families["test"] and not families["validation"] & families["test"]
     assert set(pd.read_parquet(out / "embeddings.parquet").columns) == {"subject_id", "sample_id", "family_id", "site"}
+    strata = json.loads((out / "metrics.json").read_text())["strata"]
+    assert strata["columns"] == ["site"] and sum(strata["people"].values()) + strata["left_out"] == 6
     for column in ("split.groups=clan", "evaluation.strata=[clan]"):
         with pytest.raises(ValueError, match="unknown columns: clan"):
             contrastive.main([*words["training"], f"out={tmp_path / 'other'}", column])

@@ -26,10 +26,20 @@ def test_simulate_cohort_writes_a_cohort_that_says_it_is_simulated(tmp_path):
     out = simulate_cohort.main([*SMALL, f"out={tmp_path / 'cohort'}"])
     assert json.loads((out / "metrics.json").read_text())["scans"] == 12
     assert json.loads((out / "provenance.json").read_text())["simulated"] is True
-    assert (out / "config.yaml").exists()
+    assert (out / "config.yaml").exists() and "12 simulated scans" in (out / "report.html").read_text()
     before = (out / "genotypes.vcf.gz").read_bytes()
     simulate_cohort.main([*SMALL, f"out={tmp_path / 'cohort'}"])
     assert (out / "genotypes.vcf.gz").read_bytes() == before
+
+
+def test_simulate_cohort_keeps_the_cohort_when_the_report_fails(tmp_path, monkeypatch):
+    def fail(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(simulate_cohort, "write_report", fail)
+    with pytest.raises(MemoryError):
+        simulate_cohort.main([*SMALL, f"out={tmp_path / 'cohort'}"])
+    assert {"metrics.json", "provenance.json", "config.yaml"} <= {path.name for path in (tmp_path / "cohort").iterdir()}
 
 
 def test_simulate_cohort_leaves_the_default_cohorts_place_to_the_default_cohort(tmp_path, monkeypatch):
@@ -56,6 +66,7 @@ def test_prepare_fmri_and_embed_dna_fill_the_stores_that_contrastive_reads(words
     assert not (scans / ".lock").exists() and not (genomes / ".lock").exists()
     figures = json.loads((genomes / "metrics.json").read_text())
     assert figures["regions"] == 2 and figures["sequences_embedded"] > 4
+    assert (scans / "report.html").exists() and (genomes / "report.html").exists()
     assert open_store(figures["folder"]).regions == ["GENE1", "GENE2"]
     audit = pd.read_csv(genomes / "variant_sensitivity.tsv", sep="\t")
     assert (audit["ratio"] > 100).all() and (audit["below_noise"] == 0).all()

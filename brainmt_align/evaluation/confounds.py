@@ -1,0 +1,255 @@
+"""Confounds: embeddings, people's table and rivals flow in; retrieval overall, in strata and pools, and a verdict flow out.
+
+N people, M people of a pool, R resamples.
+"""
+
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from sklearn.preprocessing import SplineTransformer
+
+from brainmt_align.data.covariates import fit_covariates
+from brainmt_align.evaluation.bootstrap import family_weights
+from brainmt_align.evaluation.covariate_rival import RivalVectors, covariates_only
+from brainmt_align.evaluation.matched_pools import matched_pools
+from brainmt_align.evaluation.permutation import PairingTest, pairing_test
+from brainmt_align.evaluation.ranks import rank_both_ways, rank_in_pools, rank_matrix
+from brainmt_align.evaluation.retrieval_metrics import DIRECTIONS, leads, rank_figures, retrieval_metrics
+from brainmt_align.evaluation.strata import Strata, column_strata, make_strata
+from brainmt_align.evaluation.verdict import COVARIATES_ONLY, give_verdict
+from brainmt_align.evaluation.within_strata import StratifiedRanks, pair_within, rank_within, surviving_share
+
+MANY_VALUES, KNOTS = 20, 8  # of a covariate that gets splines
+FOLDS = 5  # over families, of the model that sees covariates only
+
+
+class EvaluationSettings(NamedTuple):
+    """What an alignment is examined for."""
+
+    groups_N: Sequence[Hashable] | None = None  # (N,) families; None makes everyone free
+    strata: Sequence[str] = ()  # columns, most important first
+    bands: Mapping[str, float] = {}  # column of strata → width of its bands, in its unit
+    min_stratum: int = 10  # people
+    covariates: Sequence[str] = ()  # columns that pools are matched by and the covariates-only rival sees; none: neither is made
+    categories: Sequence[str] = ()  # columns that are categories though they hold numbers
+    pool_size: int = 20  # people, the own row included; fewer where there are not so many unrelated ones
+    ks: Sequence[int] = (1, 5, 10)
+    permutations: int = 10_000
+    resamples: int = 2_000
+    seed: int = 0
+
+
+class AlignmentEvaluation(NamedTuple):
+    """What the embeddings of an alignment are worth."""
+
+    metrics: dict[str, Any]  # JSON-ready: retrieval, strata, matched, rivals, tests, verdict
+    nulls: pd.DataFrame  # columns test and statistic (mean log rank over both directions), one row a draw
+
+
+def evaluate_alignment(
+    z_fmri,
+    z_dna,
+    people: pd.DataFrame,
+    settings: EvaluationSettings,
+    oracle_scores=None,
+    rivals: Mapping[str, RivalVectors] | None = None,
+) -> AlignmentEvaluation:
+    """Examine retrieval overall, within strata, within families, in matched pools and against rivals, and give a verdict.
+
+    Every test is a permutation of the mean log rank over both directions. Overall and within strata, families move as whole
+    blocks; within families, members change places inside their own. Within strata both the ranks and the re-pairings are those
+    of the own stratum; people whom the strata leave out take no part. Intervals draw families and keep the candidates.
+
+    Args:
+        z_fmri: (N, E) embeddings, one row a person; row i pairs with row i of z_dna.
+        z_dna: (N, E) embeddings.
+        people: (N rows) subject_id and the columns that the settings name, in the order of the embeddings.
+        settings: what to examine.
+        oracle_scores: (N, N) scores of a model that knows what was planted, row a scan, column a genome.
+        rivals: name → vectors of a model that knows less, besides the one that sees the settings' covariates only.
+
+    Raises:
+        ValueError: embeddings, table, families or rivals of different people, values that are not finite, and what strata and
+            covariates complain of: unknown columns, people without a value, nobody left in any stratum.
+    """
+    rivals = dict(rivals or {})
+    _check(z_fmri, z_dna, people, settings, rivals)
+    n = len(z_fmri)
+    groups_N = list(settings.groups_N) if settings.groups_N is not None else list(range(n))
+    strata, alone = _strata_of(people, settings)
+    covariates_NK = _covariates_of(people, settings)
+    pools_NM = None if covariates_NK is None else _pools_of(covariates_NK, groups_N, settings)
+    folds = min(FOLDS, len(set(groups_N)))
+    if covariates_NK is not None and folds > 2:
+        rivals = {
+            COVARIATES_ONLY: covariates_only(z_fmri, z_dna, _flexible(covariates_NK), groups_N, folds, settings.seed)
+        } | rivals
+    drawn = {"permutations": settings.permutations, "seed": settings.seed}
+    z = {"fmri_to_dna": (z_fmri, z_dna), "dna_to_fmri": (z_dna, z_fmri)}
+    retrieval = retrieval_metrics(
+        z_fmri, z_dna, settings.ks, oracle_scores=oracle_scores, groups=groups_N, resamples=settings.resamples, **drawn
+    )
+    weights_RN = family_weights(groups_N, settings.resamples, settings.seed)
+    ranks = {direction: _own_ranks(*pair) for direction, pair in z.items()}
+    tests, shares, stratified = _tests(z_fmri, z_dna, strata, alone, groups_N, ranks, drawn)
+    told = {name: _told(test) | ({"share": shares[name]} if name in shares else {}) for name, test in tests.items()}
+    if "within families" in told:
+        told["within families"] |= _family_power(tests, groups_N)
+    matched = None if pools_NM is None else _matched(z, pools_NM, settings, weights_RN)
+    against = {name: _against(each, ranks, settings.ks, weights_RN) for name, each in rivals.items()}
+    metrics = {
+        "retrieval": retrieval,
+        "strata": None if strata is None else _stratified_figures(strata, stratified, groups_N, settings),
+        "matched": matched,
+        "rivals": against,
+        "tests": told,
+        "verdict": give_verdict(told, settings.strata, against, matched),
+    }
+    draws = [pd.DataFrame({"test": name, "statistic": test.null_R}) for name, test in tests.items()]
+    return AlignmentEvaluation(metrics, pd.concat(draws, ignore_index=True))
+
+
+def require_examinable(people: pd.DataFrame, settings: EvaluationSettings) -> None:
+    """Refuse, before any training, people whom `evaluate_alignment` could not put into strata or encode; errors as there."""
+    _strata_of(people, settings)
+    _covariates_of(people, settings)
+
+
+def _strata_of(people: pd.DataFrame, settings: EvaluationSettings) -> tuple[Strata | None, dict[str, Strata]]:
+    """The strata of all columns together, and "within <column>" → the strata of each column alone."""
+    if not settings.strata:
+        return None, {}
+    named = people.copy(deep=False)
+    for name in set(settings.categories) & set(people):
+        named[name] = people[name].map(str, na_action="ignore")
+    arguments = (settings.strata, settings.bands, settings.min_stratum)
+    alone = column_strata(named, *arguments)
+    return make_strata(named, *arguments), {f"within {name}": each for name, each in alone.items()}
+
+
+def _covariates_of(people: pd.DataFrame, settings: EvaluationSettings) -> np.ndarray | None:
+    if not settings.covariates:
+        return None
+    return fit_covariates(people, settings.covariates, categories=settings.categories).encode(people)
+
+
+def _flexible(covariates_NK: np.ndarray) -> np.ndarray:
+    """(N, K + splines): columns of many values as cubic splines too, so that a curved relation is seen."""
+    many_K = [len(np.unique(column)) > MANY_VALUES for column in covariates_NK.T]
+    if not any(many_K):
+        return covariates_NK
+    splines = SplineTransformer(KNOTS, knots="quantile", include_bias=False).fit_transform(covariates_NK[:, many_K])
+    return np.concatenate([covariates_NK, splines], axis=1)
+
+
+def _pools_of(covariates_NK: np.ndarray, groups_N: list, settings: EvaluationSettings) -> np.ndarray | None:
+    """Pools of the wanted size, or of as many people as there are without relatives; None where that tells nobody apart."""
+    size = min(settings.pool_size, len(groups_N) - max(Counter(groups_N).values()) + 1)
+    if size < 2 or not np.ptp(covariates_NK, axis=0).any():
+        return None
+    return matched_pools(covariates_NK, size, groups_N, settings.seed)
+
+
+def _tests(
+    z_fmri, z_dna, strata: Strata | None, alone: dict[str, Strata], groups_N: list, ranks: dict, drawn: dict
+) -> tuple[dict[str, PairingTest], dict[str, float | None], StratifiedRanks | None]:
+    """Every test by name, the share of the effect that strata leave, and the ranks within the strata of all columns."""
+    n = len(z_fmri)
+    log_NN = (np.log(rank_matrix(z_fmri, z_dna)) + np.log(rank_matrix(z_dna, z_fmri)).T) / 2
+    tests = {"overall": pairing_test(log_NN, groups=groups_N, **drawn)}
+    shares: dict[str, float | None] = {}
+    stratified = None if strata is None else rank_within(z_fmri, z_dna, strata.labels_N)
+    for name, each in ({} if strata is None else {"within strata": strata} | alone).items():
+        same = each.columns == strata.columns and "within strata" in tests
+        within = stratified if same or each is strata else rank_within(z_fmri, z_dna, each.labels_N)
+        tests[name] = tests["within strata"] if same else pair_within(within, groups_N, **drawn)
+        overall = [own_N[within.rows_S] for own_N, _ in ranks.values()]
+        shares[name] = surviving_share(tests[name].statistic, overall, within.sizes_S, n, drawn["seed"])
+    counts = Counter(groups_N)
+    rows = [row for row, group in enumerate(groups_N) if counts[group] > 1]
+    if rows:
+        families = [groups_N[row] for row in rows]
+        tests["within families"] = pairing_test(log_NN[np.ix_(rows, rows)], strata=families, **drawn)
+    return tests, shares, stratified
+
+
+def _own_ranks(z_query, z_candidate) -> tuple[np.ndarray, np.ndarray]:
+    ranks = rank_both_ways(z_query, z_candidate)
+    return ranks.fmri_to_dna, ranks.ties_fmri_to_dna
+
+
+def _told(test: PairingTest) -> dict[str, float | int | None]:
+    """JSON-ready, without the draws."""
+    return {name: value for name, value in test._asdict().items() if name != "null_R"}
+
+
+def _family_power(tests: Mapping[str, PairingTest], groups_N: list) -> dict[str, float]:
+    """What the test within families would show of an effect that is everybody's own, and the SD of its null.
+
+    A re-pairing gives a member of a family of m the place of another with probability 1 - 1 / m, and where relatives share
+    nothing that matters, a relative ranks as a stranger does overall.
+    """
+    sizes_S = np.array([size for size in map(Counter(groups_N).get, groups_N) if size > 1])
+    expected = tests["overall"].effect_nats * float((1 - 1 / sizes_S).mean())
+    return {"expected_nats": expected, "null_sd": float(tests["within families"].null_R.std())}
+
+
+def _stratified_figures(strata: Strata, within: StratifiedRanks, groups_N: list, settings: EvaluationSettings) -> dict[str, Any]:
+    groups_S = [groups_N[row] for row in within.rows_S]
+    weights_RS = family_weights(groups_S, settings.resamples, settings.seed)
+    figures = {
+        "columns": list(strata.columns),
+        "min_people": settings.min_stratum,
+        "notes": list(strata.notes),
+        "people": dict(strata.people),
+        "left_out": len(groups_N) - len(groups_S),
+    }
+    for direction, log_SS in (("fmri_to_dna", within.log_fmri_to_dna_SS), ("dna_to_fmri", within.log_dna_to_fmri_SS)):
+        test = pairing_test(
+            log_SS, groups=groups_S, strata=within.labels_S, permutations=settings.permutations, seed=settings.seed
+        )
+        tested = {name: getattr(test, name) for name in ("p_value", "min_p_value", "permutations", "exact")}
+        figures[direction] = rank_figures(*within.ranks[direction], within.sizes_S, settings.ks, weights_RS) | tested
+    return figures
+
+
+def _matched(z: dict, pools_NM: np.ndarray, settings: EvaluationSettings, weights_RN: np.ndarray) -> dict[str, Any]:
+    size = pools_NM.shape[1]
+    figures = {
+        direction: rank_figures(*rank_in_pools(*pair, pools_NM), size, settings.ks, weights_RN) for direction, pair in z.items()
+    }
+    return {"covariates": list(settings.covariates), "pool_size": size} | figures
+
+
+def _against(rival: RivalVectors, ranks: dict, ks: Sequence[int], weights_RN: np.ndarray) -> dict[str, Any]:
+    """A rival's own figures in each direction, and the model's lead over it."""
+    found = {}
+    for direction in DIRECTIONS:
+        theirs = _own_ranks(*rival[direction])
+        n = len(theirs[0])
+        figures = rank_figures(*theirs, n, ks, weights_RN)
+        found[direction] = figures | {"lead": leads(ranks[direction], theirs, n, ks, weights_RN)}
+    return found
+
+
+def _check(z_fmri, z_dna, people: pd.DataFrame, settings: EvaluationSettings, rivals: Mapping[str, RivalVectors]) -> None:
+    n = len(z_fmri)
+    lengths = {"genomes": len(z_dna), "rows of the people's table": len(people)}
+    if settings.groups_N is not None:
+        lengths["families"] = len(settings.groups_N)
+    faults = [f"{length} {what}" for what, length in lengths.items() if length != n]
+    for name, rival in rivals.items():
+        if set(rival) != set(DIRECTIONS):
+            faults.append(f"the rival {name!r} with directions {', '.join(map(str, rival)) or 'none'}")
+            continue
+        rows = {len(vectors) for pair in rival.values() for vectors in pair}
+        faults += [f"{min(rows - {n})} rows of the rival {name!r}"] if rows != {n} else []
+    if faults:
+        raise ValueError(
+            f"Evaluation: the same people as the {n} scans were expected everywhere, and rivals in both directions "
+            f"{' and '.join(DIRECTIONS)}; got {'; '.join(faults)}.\n"
+            "  fix: bring embeddings, table, families and rivals into one order, one row a person."
+        )

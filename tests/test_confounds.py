@@ -1,0 +1,127 @@
+"""Tests of the confounds room: cohorts whose truth is known get their verdicts, and other people's tables are refused."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from brainmt_align.evaluation.confounds import EvaluationSettings, evaluate_alignment
+from brainmt_align.evaluation.verdict import COVARIATES_ONLY
+
+N, E = 120, 24
+FAMILIES = (np.arange(N) // 2).tolist()
+
+
+def cohort(kind, seed):
+    """Embeddings and people: nothing shared, an offset a population, something a family, or something a person."""
+    rng = np.random.default_rng(seed)
+    population = (rng.random(N // 2) < 0.5).astype(int)[FAMILIES]
+    shared = {
+        "null": lambda: 0,
+        "ancestry": lambda: rng.standard_normal((2, E))[population],
+        "family": lambda: 0.8 * rng.standard_normal((N // 2, E))[FAMILIES],
+        "planted": lambda: 0.8 * rng.standard_normal((N, E)),
+    }[kind]()
+    z = [each / np.linalg.norm(each, axis=1, keepdims=True) for each in rng.standard_normal((2, N, E)) + shared]
+    columns = {"population": np.array(["A", "B"])[population], "sex": rng.choice(["F", "M"], N), "age": rng.uniform(40, 80, N)}
+    return *z, pd.DataFrame({"subject_id": [f"s{person}" for person in range(N)], **columns})
+
+
+def settings(**changed):
+    quick = {"permutations": 199, "resamples": 100, "groups_N": FAMILIES, "strata": ("population", "sex")}
+    return EvaluationSettings(**(quick | changed))
+
+
+def kinds(kind, seeds=6):
+    return [evaluate_alignment(*cohort(kind, seed), settings(seed=seed)).metrics["verdict"]["kind"] for seed in range(seeds)]
+
+
+def test_evaluate_alignment_gives_the_verdict_that_the_cohort_deserves():
+    assert kinds("null").count("nothing") >= 4
+    assert set(kinds("ancestry")) <= {"explained", "partly explained"}
+    assert kinds("family").count("explained") >= 4
+    assert set(kinds("planted")) == {"survives"}
+
+
+def test_evaluate_alignment_names_ancestry_in_words():
+    verdict = evaluate_alignment(*cohort("ancestry", 1), settings(groups_N=None)).metrics["verdict"]
+    assert verdict["words"] == "above chance overall, not above chance within strata: explained by population"
+
+
+def test_evaluate_alignment_has_the_names_of_the_contract_and_survives_json():
+    z_fmri, z_dna, people = cohort("planted", 3)
+    noise = np.random.default_rng(0).standard_normal((N, 5))
+    rival = {"fmri_to_dna": (noise, z_dna[:, :5]), "dna_to_fmri": (noise, z_fmri[:, :5])}
+    chosen = settings(strata=("population", "age"), bands={"age": 20}, covariates=("population", "age"), pool_size=10)
+    metrics, nulls = evaluate_alignment(z_fmri, z_dna, people, chosen, z_fmri @ z_dna.T, {COVARIATES_ONLY: rival})
+    assert json.loads(json.dumps(metrics)) == metrics
+    assert list(metrics) == ["retrieval", "strata", "matched", "rivals", "tests", "verdict"]
+    names = ["overall", "within strata", "within population", "within age", "within families"]
+    assert list(metrics["tests"]) == names and set(nulls["test"]) == set(names) and list(nulls) == ["test", "statistic"]
+    for direction in ("fmri_to_dna", "dna_to_fmri"):
+        assert metrics["retrieval"][direction]["oracle_recall@5"] == metrics["retrieval"][direction]["recall@5"]
+        assert metrics["matched"][direction]["chance_recall@5"] == 0.5
+        assert metrics["matched"][direction]["recall@5"] > 0.8 and metrics["strata"][direction]["p_value"] == 0.005
+        value, low, high = metrics["rivals"][COVARIATES_ONLY][direction]["lead"]["mean_log_rank"]
+        assert 0 < low <= value <= high
+    assert sum(metrics["strata"]["people"].values()) + metrics["strata"]["left_out"] == N
+    assert metrics["verdict"]["kind"] == "survives"
+
+
+def test_evaluate_alignment_leaves_people_without_a_stratum_out_of_that_test():
+    z_fmri, z_dna, people = cohort("planted", 4)
+    people["population"] = ["rare"] * 4 + ["A"] * (N - 4)
+    metrics = evaluate_alignment(z_fmri, z_dna, people, settings(strata=("population",))).metrics
+    assert metrics["strata"]["left_out"] == 4 and metrics["strata"]["fmri_to_dna"]["n"] == N - 4
+    assert metrics["tests"]["within population"] == metrics["tests"]["within strata"]
+
+
+def test_evaluate_alignment_takes_codes_as_categories():
+    z_fmri, z_dna, people = cohort("null", 5)
+    people["site"] = np.arange(N) % 12
+    strata = evaluate_alignment(z_fmri, z_dna, people, settings(strata=("site",), categories=("site",))).metrics["strata"]
+    assert len(strata["people"]) == 12 and strata["notes"] == []
+
+
+def test_evaluate_alignment_without_strata_or_families_examines_neither():
+    metrics = evaluate_alignment(*cohort("planted", 6), settings(strata=(), groups_N=None)).metrics
+    assert metrics["strata"] is metrics["matched"] is None and list(metrics["tests"]) == ["overall"]
+    assert metrics["verdict"]["kind"] == "not examined"
+
+
+def test_evaluate_alignment_is_the_same_for_the_same_seed():
+    first, second = (evaluate_alignment(*cohort("null", 7), settings(covariates=("age",))) for _ in range(2))
+    assert first.metrics == second.metrics and first.nulls.equals(second.nulls)
+
+
+def test_evaluate_alignment_refuses_lengths_that_differ_all_at_once():
+    z_fmri, z_dna, people = cohort("null", 8)
+    rival = {"fmri_to_dna": (z_fmri[:3], z_dna), "dna_to_fmri": (z_dna, z_fmri)}
+    with pytest.raises(
+        ValueError, match=r"120 scans.*119 genomes; 118 rows of the people's table; 2 families; 3 rows of the rival 'x'"
+    ):
+        evaluate_alignment(z_fmri, z_dna[1:], people[2:], settings(groups_N=[1, 2]), rivals={"x": rival})
+    with pytest.raises(ValueError, match="the rival 'x' with directions fmri_to_dna"):
+        evaluate_alignment(z_fmri, z_dna, people, settings(), rivals={"x": {"fmri_to_dna": (z_fmri, z_dna)}})
+
+
+def test_evaluate_alignment_refuses_embeddings_that_are_not_finite():
+    z_fmri, z_dna, people = cohort("null", 9)
+    z_dna[3, 0] = np.nan
+    with pytest.raises(ValueError, match="NaN or infinity in 1 of 120 rows of the second argument, first in row 3"):
+        evaluate_alignment(z_fmri, z_dna, people, settings())
+
+
+@pytest.mark.parametrize("chosen", [{"strata": ("age",)}, {"covariates": ("age",)}])
+def test_evaluate_alignment_lists_people_without_a_value(chosen):
+    z_fmri, z_dna, people = cohort("null", 10)
+    people.loc[[2, 5], "age"] = np.nan
+    with pytest.raises(ValueError, match=r"age: none for 2 of 120.*: s2, s5"):
+        evaluate_alignment(z_fmri, z_dna, people, settings(**chosen))
+
+
+def test_evaluate_alignment_refuses_strata_of_one():
+    z_fmri, z_dna, people = cohort("null", 11)
+    with pytest.raises(ValueError, match="one stratum of 10 people or more was expected"):
+        evaluate_alignment(z_fmri, z_dna, people, settings(strata=("subject_id",)))
