@@ -28,7 +28,6 @@ from brainmt_align.atomic import write_atomically
 from brainmt_align.config import EvaluateConfig, default_yaml, load_config, to_yaml
 from brainmt_align.data import bold_store, dna_store, simulate, simulated_oracle, splits
 from brainmt_align.data.cohort import Cohort, read_cohort
-from brainmt_align.data.covariates import fit_covariates
 from brainmt_align.data.datasets import PeopleDataset
 from brainmt_align.data.dosages import read_dosages
 from brainmt_align.data.genotype_checks import check_genotypes
@@ -43,8 +42,8 @@ from brainmt_align.evaluation.brain_maps import average_maps, write_map
 from brainmt_align.evaluation.canonical import canonical_correlations
 from brainmt_align.evaluation.cca_rival import cca_rival
 from brainmt_align.evaluation.comparison import ScoredFold, compare_rivals, predictions_table
+from brainmt_align.evaluation.confounds import encode_covariates, require_examinable
 from brainmt_align.evaluation.confounds import evaluate_alignment as examine
-from brainmt_align.evaluation.confounds import require_examinable
 from brainmt_align.evaluation.covariate_rival import RivalVectors
 from brainmt_align.evaluation.embedding import embed_people
 from brainmt_align.evaluation.genetics_export import export_phenotypes
@@ -78,6 +77,7 @@ class Prepared(NamedTuple):
     stores: dict[str, dna_store.DNAStore]
     families: list[str]  # a label a person
     new_N: np.ndarray  # (N,) bool: neither seen by the checkpoint nor related to anybody who was
+    seen: int | None  # how many are not new; None where no split.json tells
 
 
 def main(argv: list[str] | None = None) -> Path:
@@ -99,7 +99,7 @@ def main(argv: list[str] | None = None) -> Path:
         cohort = read_people(config, inputs, accelerator.is_main_process)
     for note in cohort.notes:
         notes.say_of_people(note)
-    families, new_N = tell_new_people(config, cohort.people, notes)
+    families, new_N, seen = tell_new_people(config, cohort.people, notes)
     if kind == checkpoints.ALIGNMENT:
         require_evaluable(config, cohort.people[new_N], families, new_N)
 
@@ -107,7 +107,7 @@ def main(argv: list[str] | None = None) -> Path:
     with accelerator.main_process_first():
         runs = store_scans(config, recorded, cohort, notes, accelerator.is_main_process) if inputs != "dna" else None
     stores = store_genomes(config, recorded, cohort, accelerator, notes) if inputs != "fmri" else {}
-    prepared = Prepared(cohort.people, runs, stores, families, new_N)
+    prepared = Prepared(cohort.people, runs, stores, families, new_N, seen)
 
     # 4. The run folder, and what the model makes of the people.
     if accelerator.is_main_process and (note := checkpoints.open_run_folder(out, to_yaml(config)).note):
@@ -131,8 +131,8 @@ def read_people(config: EvaluateConfig, inputs: str, progress: bool) -> Cohort:
     return read_cohort(**data.cohort_words(scans, genomes))
 
 
-def tell_new_people(config: EvaluateConfig, people: pd.DataFrame, notes: RunNotes) -> tuple[list[str], np.ndarray]:
-    """A label of family a person, and (N,) who is neither known to the checkpoint nor related to anybody who is."""
+def tell_new_people(config: EvaluateConfig, people: pd.DataFrame, notes: RunNotes) -> tuple[list[str], np.ndarray, int | None]:
+    """The last three fields of `Prepared`."""
     ids = people["subject_id"].tolist()
     columns = [*([config.groups] if config.groups else []), *config.relatives]
     families = families_of(people, columns, config.data.path("kinship"), config.data.kinship_threshold)
@@ -143,7 +143,7 @@ def tell_new_people(config: EvaluateConfig, people: pd.DataFrame, notes: RunNote
         notes.say(
             f"{len(seen)} of {len(ids)} people were trained or chosen on, or are their relatives: they take no part in any score"
         )
-    return families, ~np.isin(ids, seen or [])
+    return families, ~np.isin(ids, seen or []), None if seen is None else len(seen)
 
 
 def store_scans(
@@ -225,29 +225,24 @@ def evaluate_alignment(
     cca = attempt(CCA_RIVAL, notes, lambda: rival_of_linear_models(config, prepared, notes))
     evaluated = examine(z_fmri_BE, z_dna_BE.numpy(), people, settings, oracle_BB, {CCA_RIVAL: cca} if cca else {})
     write_atomically(out / "nulls.parquet", evaluated.nulls.to_parquet)
-    metrics = evaluated.metrics | {"people": {"evaluated": len(people), "seen": count_seen(config, prepared)}}
-    if metrics["people"]["seen"] is None:
+    metrics = evaluated.metrics | {"people": {"evaluated": len(people), "seen": prepared.seen}}
+    if prepared.seen is None:
         words = metrics["verdict"]["words"]
         metrics["verdict"]["words"] = f"whether the checkpoint was trained on these people cannot be told; if it was not: {words}"
     rows = {"fmri": z_fmri_BE, "dna": z_dna_BE.numpy()}
-    metrics |= {
-        "towers": attempt("the towers' comparison", notes, lambda: compare_towers(config, *rows.values(), people, families))
-    }
+    covariates_NK = encode_covariates(people, settings)
+    towers = attempt("the towers' comparison", notes, lambda: compare_towers(config, *rows.values(), covariates_NK, families))
+    metrics |= {"towers": towers}
     metrics |= {"artificial_pairs": config.data.artificial_pairs, "simulated": config.data.truth is not None}
     if config.attribution.draws:
         store = prepared.stores[name]
         attempt("regions", notes, lambda: attribute_genome(config, model, name, store, people, z_fmri_BE, families))
     if config.attribution.people:
         attempt("voxels", notes, lambda: attribute_brains(config, model, dataset, z_dna_BE, families, notes))
-    attempt("phenotype files", notes, lambda: export_embeddings(config, rows, people, fingerprint))
+    attempt("phenotype files", notes, lambda: export_embeddings(config, rows, people, covariates_NK, fingerprint))
     write_records(config, weights.description, metrics, notes)
     Console(width=None if sys.stdout.isatty() else 120).print(retrieval_table(evaluated.metrics["retrieval"]))
     print(f"{evaluated.metrics['verdict']['words']}\nEverything is in {out}")
-
-
-def count_seen(config: EvaluateConfig, prepared: Prepared) -> int | None:
-    """How many people the checkpoint or its relatives have seen; None where no split.json tells."""
-    return None if splits.training_people(config.checkpoint) is None else int((~prepared.new_N).sum())
 
 
 def attempt(what: str, notes: RunNotes, work: Callable[[], Any]) -> Any:
@@ -297,18 +292,20 @@ def rival_of_linear_models(config: EvaluateConfig, prepared: Prepared, notes: Ru
 
 
 def compare_towers(
-    config: EvaluateConfig, z_fmri_NE: np.ndarray, z_dna_NE: np.ndarray, people: pd.DataFrame, families: list[str]
+    config: EvaluateConfig,
+    z_fmri_NE: np.ndarray,
+    z_dna_NE: np.ndarray,
+    covariates_NK: np.ndarray | None,
+    families: list[str],
 ) -> dict[str, Any]:
     """Canonical correlations and CKA of both towers' embeddings, freed of the covariates."""
-    columns, chosen = config.evaluation.regressors(), config.evaluation
-    nuisance_NZ = fit_covariates(people, columns, categories=chosen.categories).encode(people) if columns else None
     drawn = {
-        "nuisance_NZ": nuisance_NZ,
+        "nuisance_NZ": covariates_NK,
         "groups_N": families,
         "permutations": config.attribution.permutations,
         "seed": config.seed,
     }
-    told = {"freed_of": list(columns)}
+    told = {"freed_of": list(config.evaluation.regressors())}
     canonical = canonical_correlations(z_fmri_NE, z_dna_NE, components=config.attribution.components, **drawn)
     similarity = linear_cka(z_fmri_NE, z_dna_NE, **drawn)
     told["canonical"] = {"correlations": canonical.correlations_K.tolist(), "p_fwer": canonical.p_fwer_K.tolist()}
@@ -350,7 +347,7 @@ def attribute_brains(
         require_one_space(run, dataset.paths[person])
         each = attribute_voxels(model, dataset.windows_of(person), z_dna_BE[person], **steps)
         maps.append(each.map_DHW)
-        short += abs(each.completeness_error) > max(0.01 * abs(each.similarity - each.baseline_similarity), 1e-4)
+        short += not each.complete
     group = average_maps(maps, [families[person] for person in shown])
     notes.say(
         "Voxel maps: integrated gradients of the similarity of scan and own genome, less that of the scan's mean volume; the "
@@ -372,12 +369,15 @@ def require_one_space(first: bold_store.StoredRun, paths: list[str]) -> None:
             )
 
 
-def export_embeddings(config: EvaluateConfig, rows: dict[str, np.ndarray], people: pd.DataFrame, fingerprint: str) -> None:
+def export_embeddings(
+    config: EvaluateConfig,
+    rows: dict[str, np.ndarray],
+    people: pd.DataFrame,
+    covariates_NK: np.ndarray | None,
+    fingerprint: str,
+) -> None:
     """Phenotype files for PLINK 2 and REGENIE, freed of the covariates."""
-    columns, chosen = config.evaluation.regressors(), config.export
-    coding = fit_covariates(people, columns, categories=config.evaluation.categories) if columns else None
-    covariates_NK = None if coding is None else coding.encode(people)
-    about = {"model": fingerprint, "covariates": list(columns)}
+    chosen, about = config.export, {"model": fingerprint, "covariates": list(config.evaluation.regressors())}
     for name, z_NE in rows.items():
         words = {"prefix": name, "components": chosen.components, "inverse_normal": chosen.inverse_normal, "about": about}
         words |= {"family_ids": people[chosen.family_ids].tolist() if chosen.family_ids else None}
@@ -445,7 +445,7 @@ def write_predictions(
         entry |= {"residualised_on": freed_of, "planted": None, "positive_class": positive}
         figures[target.name] = {metric: each["value"] for metric, each in entry["figures"][MODEL].items()} | {"comparison": entry}
         Console(width=None if sys.stdout.isatty() else 120).print(comparison_table(target.name, entry))
-    metrics = {"phenotype": figures, "people": {"predicted": len(ids), "seen": count_seen(config, prepared)}}
+    metrics = {"phenotype": figures, "people": {"predicted": len(ids), "seen": prepared.seen}}
     write_records(config, recorded, metrics, notes)
     print(f"Predictions of {len(ids)} people are in {out / 'predictions.csv'}")
 

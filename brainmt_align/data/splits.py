@@ -199,10 +199,9 @@ def seen_people(checkpoint: str | Path, family_of: Mapping[str, Hashable]) -> li
     Raises:
         ValueError: the file is no split.
     """
-    path = Path(checkpoint).parent / "split.json"
-    if not path.is_file():
+    earlier = _split_beside(checkpoint)
+    if earlier is None:
         return None
-    earlier, _ = _read_split(path)
     families = {family_of[person] for person in {*earlier.train, *earlier.validation} & family_of.keys()}
     return sorted(person for person, family in family_of.items() if family in families)
 
@@ -213,8 +212,13 @@ def training_people(checkpoint: str | Path) -> list[str] | None:
     Raises:
         ValueError: the file is no split.
     """
+    earlier = _split_beside(checkpoint)
+    return None if earlier is None else earlier.train
+
+
+def _split_beside(checkpoint: str | Path) -> Split | None:
     path = Path(checkpoint).parent / "split.json"
-    return _read_split(path)[0].train if path.is_file() else None
+    return _read_split(path)[0] if path.is_file() else None
 
 
 def restrict_split(path: str | Path, subject_ids: Sequence[str], groups: Sequence[Hashable] | None = None) -> FrozenSplit:

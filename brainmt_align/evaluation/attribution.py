@@ -26,6 +26,7 @@ class VoxelAttribution(NamedTuple):
     baseline_similarity: float  # the same, of the baseline
     completeness_error: float  # sum of the map less (similarity - baseline_similarity)
     steps: int  # that the path was cut into in the end
+    complete: bool  # the error is within the tolerance
 
 
 def attribute_voxels(
@@ -82,14 +83,15 @@ def attribute_voxels(
             if abs(error) <= allowed or 2 * steps > max_steps:
                 break
             steps *= 2
-    if abs(error) > allowed:
+    complete = abs(error) <= allowed
+    if not complete:
         warnings.warn(
             f"Voxel attribution: a map that sums to {high - low:.4g} within {allowed:.2g} was expected, got one that misses it "
             f"by {error:+.2g} after {steps} steps.\n  fix: allow more with max_steps.",
             UserWarning,
             stacklevel=2,
         )
-    return VoxelAttribution(map_DHW, high, low, error, steps)
+    return VoxelAttribution(map_DHW, high, low, error, steps, complete)
 
 
 def _similarity(model: AlignmentModel, windows: list[Tensor], z_E: Tensor, baseline: float | None, at: float) -> float:

@@ -80,7 +80,7 @@ def evaluate_alignment(
     n = len(z_fmri)
     groups_N = list(settings.groups_N) if settings.groups_N is not None else list(range(n))
     strata, alone = _strata_of(people, settings)
-    covariates_NK = _covariates_of(people, settings)
+    covariates_NK = encode_covariates(people, settings)
     pools_NM = None if covariates_NK is None else _pools_of(covariates_NK, groups_N, settings)
     folds = min(FOLDS, len(set(groups_N)))
     if covariates_NK is not None and folds > 2:
@@ -93,7 +93,8 @@ def evaluate_alignment(
         z_fmri, z_dna, settings.ks, oracle_scores=oracle_scores, groups=groups_N, resamples=settings.resamples, **drawn
     )
     weights_RN = family_weights(groups_N, settings.resamples, settings.seed)
-    ranks = {direction: _own_ranks(*pair) for direction, pair in z.items()}
+    both = rank_both_ways(z_fmri, z_dna)
+    ranks = {direction: (getattr(both, direction), getattr(both, f"ties_{direction}")) for direction in DIRECTIONS}
     tests, shares, stratified = _tests(z_fmri, z_dna, strata, alone, groups_N, ranks, drawn)
     told = {name: _told(test) | ({"share": shares[name]} if name in shares else {}) for name, test in tests.items()}
     if "within families" in told:
@@ -115,7 +116,7 @@ def evaluate_alignment(
 def require_examinable(people: pd.DataFrame, settings: EvaluationSettings) -> None:
     """Refuse, before any training, people whom `evaluate_alignment` could not put into strata or encode; errors as there."""
     _strata_of(people, settings)
-    _covariates_of(people, settings)
+    encode_covariates(people, settings)
 
 
 def _strata_of(people: pd.DataFrame, settings: EvaluationSettings) -> tuple[Strata | None, dict[str, Strata]]:
@@ -130,7 +131,8 @@ def _strata_of(people: pd.DataFrame, settings: EvaluationSettings) -> tuple[Stra
     return make_strata(named, *arguments), {f"within {name}": each for name, each in alone.items()}
 
 
-def _covariates_of(people: pd.DataFrame, settings: EvaluationSettings) -> np.ndarray | None:
+def encode_covariates(people: pd.DataFrame, settings: EvaluationSettings) -> np.ndarray | None:
+    """(N, K) centred regressors of the settings' covariates, coded by these people; None where none are named."""
     if not settings.covariates:
         return None
     return fit_covariates(people, settings.covariates, categories=settings.categories).encode(people)
@@ -174,11 +176,6 @@ def _tests(
         families = [groups_N[row] for row in rows]
         tests["within families"] = pairing_test(log_NN[np.ix_(rows, rows)], strata=families, **drawn)
     return tests, shares, stratified
-
-
-def _own_ranks(z_query, z_candidate) -> tuple[np.ndarray, np.ndarray]:
-    ranks = rank_both_ways(z_query, z_candidate)
-    return ranks.fmri_to_dna, ranks.ties_fmri_to_dna
 
 
 def _told(test: PairingTest) -> dict[str, float | int | None]:
@@ -228,7 +225,8 @@ def _against(rival: RivalVectors, ranks: dict, ks: Sequence[int], weights_RN: np
     """A rival's own figures in each direction, and the model's lead over it."""
     found = {}
     for direction in DIRECTIONS:
-        theirs = _own_ranks(*rival[direction])
+        ranked = rank_both_ways(*rival[direction])
+        theirs = ranked.fmri_to_dna, ranked.ties_fmri_to_dna
         n = len(theirs[0])
         figures = rank_figures(*theirs, n, ks, weights_RN)
         found[direction] = figures | {"lead": leads(ranks[direction], theirs, n, ks, weights_RN)}

@@ -28,14 +28,23 @@ def recall_at_k(ranks, k: int, ties=None, num_candidates: int | None = None, pos
     positives = _check_positives(positives, ties)
     if k < 1:
         raise ValueError(f"recall@k: expected k of 1 or more, got {k}.\n  fix: ask for recall at 1 or above.")
-    if k >= num_candidates:
-        return None
+    return None if k >= num_candidates else float(np.mean(hits_at_k(ranks, k, ties, positives)))
+
+
+def hits_at_k(ranks, k: int, ties, positives=1.0) -> np.ndarray:
+    """(n,) probability that each query has a true partner among the k best; what `recall_at_k` is the mean of.
+
+    Args:
+        ranks, k, ties, positives: as in `recall_at_k`, taken as they are.
+    """
+    ranks, ties = np.asarray(ranks, np.float64), np.asarray(ties, np.float64)
+    positives = np.broadcast_to(positives, ties.shape)
     looked_at = np.clip(k - _better(ranks, ties, positives), 0, ties)
     hit = looked_at / ties
     for each in range(1, int(positives.max())):  # C(t - j, p) / C(t, p) = product of (t - j - i) / (t - i) over i < p
         more = positives > each
         hit[more] += (1 - hit[more]) * np.minimum(looked_at[more] / (ties[more] - each), 1)
-    return float(np.mean(hit))
+    return hit
 
 
 def chance_recall_at_k(n: int, k: int) -> float | None:
@@ -73,24 +82,23 @@ def mean_reciprocal_rank(ranks, ties=None, num_candidates: int | None = None, po
         ValueError: ranks, tie groups or numbers of partners that cannot be.
     """
     ranks, ties, _ = _check(ranks, ties, num_candidates)
-    positives = _check_positives(positives, ties)
+    return float(np.mean(reciprocal_ranks(ranks, ties, _check_positives(positives, ties))))
+
+
+def reciprocal_ranks(ranks, ties, positives=1.0) -> np.ndarray:
+    """(n,) expected 1 / rank of each query's first partner; what `mean_reciprocal_rank` is the mean of.
+
+    Args:
+        ranks, ties, positives: as in `mean_reciprocal_rank`, taken as they are.
+    """
+    ranks, ties = np.asarray(ranks, np.float64), np.asarray(ties, np.float64)
+    positives = np.broadcast_to(positives, ties.shape)
     better = _better(ranks, ties, positives)
     reciprocal = _harmonic(better, ties) / ties
     several = positives > 1
     groups, which = np.unique(np.stack([better, ties, positives], axis=1)[several], axis=0, return_inverse=True)
     reciprocal[several] = np.array([_expected_reciprocal(*group) for group in groups])[which] if len(groups) else []
-    return float(np.mean(reciprocal))
-
-
-def reciprocal_ranks(ranks, ties) -> np.ndarray:
-    """(n,) expected 1 / rank of each query's one partner over a random order of tied candidates.
-
-    Args:
-        ranks: (n,) average rank of the true partner of each query.
-        ties: (n,) size of its tie group, itself included.
-    """
-    ranks, ties = np.asarray(ranks, np.float64), np.asarray(ties, np.float64)
-    return _harmonic(ranks - (ties - 1) / 2 - 1, ties) / ties
+    return reciprocal
 
 
 def chance_mean_reciprocal_rank(n: int) -> float:

@@ -8,7 +8,7 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 
 from brainmt_align.evaluation.bootstrap import PERCENTILES, family_weights
-from brainmt_align.evaluation.metrics import chance_mean_reciprocal_rank, reciprocal_ranks
+from brainmt_align.evaluation.metrics import chance_mean_reciprocal_rank, hits_at_k, reciprocal_ranks
 from brainmt_align.evaluation.permutation import permutation_p_value
 from brainmt_align.evaluation.ranks import rank_both_ways, rank_matrix, rank_scores
 
@@ -150,9 +150,8 @@ def resampled(name: str, values_Q: np.ndarray, weights_RQ: np.ndarray) -> np.nda
 def _of_queries(ranks_Q, ties_Q, candidates, ks: Sequence[int]) -> dict[str, np.ndarray | None]:
     """Each query's part in every figure, in expectation over a random order of tied candidates."""
     ranks_Q, ties_Q = np.asarray(ranks_Q, np.float64), np.asarray(ties_Q, np.float64)
-    better_Q = ranks_Q - (ties_Q - 1) / 2 - 1
     largest = np.max(candidates)
-    hits = {f"recall@{k}": None if k >= largest else np.clip(k - better_Q, 0, ties_Q) / ties_Q for k in ks}
+    hits = {f"recall@{k}": None if k >= largest else hits_at_k(ranks_Q, k, ties_Q) for k in ks}
     return hits | {"mrr": reciprocal_ranks(ranks_Q, ties_Q), "median_rank": ranks_Q, "mean_log_rank": np.log(ranks_Q)}
 
 
