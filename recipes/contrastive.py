@@ -104,7 +104,7 @@ def main(argv: list[str] | None = None) -> Path:
     dna_store.require_fit(list_regions(**genomes), encoder.max_bases, config.dna.overlap)
 
     # 4. Stores: the main process fills the scans' and all together the sequences', where something is missing.
-    prepared = fill_stores(config, cohort, genomes, encoder, accelerator)
+    prepared = fill_stores(config, cohort, genomes, encoder, accelerator, notes)
     del encoder  # its memory is the training's
 
     # 5. Datasets and model: whatever else does not fit together stops here, before any training.
@@ -133,6 +133,7 @@ def main(argv: list[str] | None = None) -> Path:
         pair = embeddings.fmri_BE.numpy(), embeddings.dna_BE[config.dna.encoder].numpy()
         EmbeddingIndex(*pair, members["test"], model=model_fingerprint(model.state_dict())).save(out)
         evaluated = evaluate_alignment(*pair, members["test"], examined, oracle_BB)
+        write_atomically(out / "runs.tsv", partial(runs.to_csv, sep="\t", index=False))
         write_products(config, model, datasets, evaluated, notes)
         Console().print(retrieval_table(evaluated.metrics["retrieval"]))
         print(evaluated.metrics["verdict"]["words"])
@@ -164,7 +165,12 @@ def check_files(config: ContrastiveConfig) -> None:
 
 
 def fill_stores(
-    config: ContrastiveConfig, cohort: Cohort, genomes: dict[str, Any], encoder: DNAEncoder, accelerator: Accelerator
+    config: ContrastiveConfig,
+    cohort: Cohort,
+    genomes: dict[str, Any],
+    encoder: DNAEncoder,
+    accelerator: Accelerator,
+    notes: RunNotes,
 ) -> Prepared:
     """Fill the stores with whatever they lack; finished parts are left as they are."""
     data, dna = config.data, config.dna
@@ -177,7 +183,7 @@ def fill_stores(
     filled = dna_store.build(
         read_haplotypes(**genomes), encoder, config.stores.dna, **dna.store_words(), **share_of_work(accelerator)
     )
-    accelerator.print(dna_store.describe_build(filled))
+    notes.say(dna_store.describe_build(filled))
     store = dna_store.open_store(filled.folder, [region.name for region in read_regions(data.path("regions"))])
     return Prepared(cohort._replace(runs=runs), {dna.encoder: store}, volume_shape)
 

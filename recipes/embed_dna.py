@@ -21,6 +21,7 @@ from brainmt_align.data.regions import read_regions
 from brainmt_align.reporting.report import write_report
 from brainmt_align.training import checkpoints
 from brainmt_align.training.distributed import end_processes, share_of_work, start_processes, sum_counts
+from brainmt_align.training.run_notes import RunNotes
 from encoders import load_dna_encoder
 from encoders.dna import DNAEncoder
 
@@ -49,8 +50,11 @@ def main(argv: list[str] | None = None) -> Path:
         genotypes=data.path("genotypes"), pairs=data.path("pairs"), id_map=data.path("id_map"), unmatched=data.unmatched
     )
     sources = data.genomes_of(chosen.samples)
-    for note in [*chosen.notes, *check_genotypes(**sources)] if is_main else []:
-        print(note)
+    notes = RunNotes(say)
+    for note in chosen.notes:
+        notes.say_of_people(note)
+    for note in check_genotypes(**sources) if is_main else []:
+        notes.say(note)
     accelerator.wait_for_everyone()
 
     # 4. The encoder, and whether it reads regions of this length; what it refuses leaves an earlier run where it is.
@@ -66,12 +70,13 @@ def main(argv: list[str] | None = None) -> Path:
         summary = dna_store.build(read_haplotypes(**sources), encoder, stores, **dna.store_words(), **share_of_work(accelerator))
         counts = sum_counts({key: encoder.counts[key] for key in COUNTS})
         seconds = time.perf_counter() - began
-        say(dna_store.describe_build(summary))
-        say(describe_counts(counts, seconds))
+        notes.say(dna_store.describe_build(summary))
+        notes.say(describe_counts(counts, seconds))
 
         # 6. What was made; then whether the encoder tells people apart at all.
         if is_main:
             inputs = {key: data.path(key) for key in ("genotypes", "reference", "regions", "pairs", "id_map")}
+            notes.write(out)
             facts = {"store": str(summary.folder), "encoder": encoder.description, "fingerprint": encoder.fingerprint}
             facts["processes"] = accelerator.num_processes
             checkpoints.write_json(out / "provenance.json", checkpoints.provenance(inputs, facts))

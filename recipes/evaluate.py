@@ -112,6 +112,8 @@ def main(argv: list[str] | None = None) -> Path:
     # 4. The run folder, and what the model makes of the people.
     if accelerator.is_main_process and (note := checkpoints.open_run_folder(out, to_yaml(config)).note):
         notes.say(note)
+    if accelerator.is_main_process and runs is not None:
+        write_atomically(out / "runs.tsv", partial(runs.to_csv, sep="\t", index=False))
     work = evaluate_alignment if kind == checkpoints.ALIGNMENT else evaluate_phenotypes
     work(config, weights, prepared, accelerator, notes)
 
@@ -180,6 +182,7 @@ def store_genomes(
     filled = dna_store.build(
         read_haplotypes(**genomes), encoder, config.stores.dna, **dna.store_words(), **share_of_work(accelerator)
     )
+    notes.say(dna_store.describe_build(filled))
     store = dna_store.open_store(filled.folder, [region.name for region in read_regions(config.data.path("regions"))])
     stores = {dna.encoder: {**store.header, "regions": store.places}}
     checkpoint = Path(config.checkpoint)

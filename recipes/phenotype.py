@@ -52,6 +52,7 @@ from brainmt_align.training import checkpoints
 from brainmt_align.training.allocator import keep_freed_memory
 from brainmt_align.training.distributed import end_processes, share_of_work, share_text, start_processes, sum_with_grad
 from brainmt_align.training.optimisation import adamw, require_finite, require_precision, warm_restarts
+from brainmt_align.training.run_notes import RunNotes
 from brainmt_align.training.tracking import start_tracker
 from encoders import load_dna_encoder
 
@@ -111,16 +112,16 @@ def main(argv: list[str] | None = None) -> Path:
     # 3. Tables, targets, folds: a fault of these costs no minute of preparation.
     if config.checkpoint:
         checkpoints.require_kind(Path(config.checkpoint), "an alignment")
-    cohort, described = read_people(config, accelerator)
+    notes = RunNotes(accelerator.print)
+    cohort, described = read_people(config, accelerator, notes)
     families = find_families(config, cohort.people)
-    dealt = deal_folds(config, cohort.people, families, described, say)
+    dealt = deal_folds(config, cohort.people, families, described, notes.say)
     for path, key in ((config.fmri.checkpoint, "fmri.checkpoint"), (config.data.path("truth"), "data.truth")):
         require_file(key, path)
     require_file("evaluation.atlas", config.evaluation.atlas and Path(config.data.root) / config.evaluation.atlas)
 
     # 4. Stores: what the chosen inputs need of scans and sequences.
-    prepared = fill_stores(config, cohort, families, accelerator)
-
+    prepared = fill_stores(config, cohort, families, accelerator, notes)
     check_fits(config, prepared, dealt, accelerator)
 
     # 5. Run folder: an interrupted run goes on with the fits it lacks, an earlier run is kept beside.
@@ -145,6 +146,9 @@ def main(argv: list[str] | None = None) -> Path:
 
     # 8. Comparison and products.
     if is_main:
+        notes.write(out)
+        if prepared.runs is not None:
+            write_atomically(out / "runs.tsv", partial(prepared.runs.to_csv, sep="\t", index=False))
         write_products(config, prepared, dealt, tested, rivals)
         write_report(out, default_yaml(PhenotypeConfig))
     end_processes(accelerator)
@@ -152,7 +156,7 @@ def main(argv: list[str] | None = None) -> Path:
     return out
 
 
-def read_people(config: PhenotypeConfig, accelerator: Accelerator) -> tuple[Cohort, tuple[TargetCoding, ...]]:
+def read_people(config: PhenotypeConfig, accelerator: Accelerator, notes: RunNotes) -> tuple[Cohort, tuple[TargetCoding, ...]]:
     """The cohort of people with a value of some target, and the targets; faults of the tables stop here."""
     data, chosen = config.data, config.phenotype
     scans, genomes = chosen.inputs != "dna", chosen.inputs != "fmri"
@@ -162,9 +166,10 @@ def read_people(config: PhenotypeConfig, accelerator: Accelerator) -> tuple[Coho
         cohort = read_cohort(**data.cohort_words(scans, genomes))
     described = describe_targets(cohort.people, chosen.targets, chosen.classes)
     silent = cohort.people[list(chosen.targets)].isna().all(axis=1)
-    notes = [f"{silent.sum()} of {len(silent)} people have no value of any target and are left out"] if silent.any() else []
-    for note in [*cohort.notes, *notes]:
-        accelerator.print(note)
+    for note in cohort.notes:
+        notes.say_of_people(note)
+    if silent.any():
+        notes.say(f"{silent.sum()} of {len(silent)} people have no value of any target and are left out")
     kept = cohort.people[~silent].reset_index(drop=True)
     runs = cohort.runs[cohort.runs["subject_id"].isin(kept["subject_id"])].reset_index(drop=True) if scans else cohort.runs
     return cohort._replace(people=kept, runs=runs), described
@@ -203,13 +208,15 @@ def deal_folds(
     return dealt
 
 
-def fill_stores(config: PhenotypeConfig, cohort: Cohort, families: list[str], accelerator: Accelerator) -> Prepared:
+def fill_stores(
+    config: PhenotypeConfig, cohort: Cohort, families: list[str], accelerator: Accelerator, notes: RunNotes
+) -> Prepared:
     """Fill the stores that the inputs need with whatever they lack; finished parts are left as they are."""
     data, dna, runs, shape, stores, facts = config.data, config.dna, None, None, {}, {}
     if config.phenotype.inputs != "fmri":
         genomes = data.genomes_of(cohort.people["sample_id"].tolist())
         for note in check_genotypes(**genomes) if accelerator.is_main_process else []:
-            accelerator.print(note)
+            notes.say(note)
         accelerator.wait_for_everyone()
         encoder = load_dna_encoder(**dna.encoder_words(), device=accelerator.device)
         accelerator.print(f"{dna.encoder}: {encoder.description}")
@@ -233,7 +240,7 @@ def fill_stores(config: PhenotypeConfig, cohort: Cohort, families: list[str], ac
         filled = dna_store.build(
             read_haplotypes(**genomes), encoder, config.stores.dna, **dna.store_words(), **share_of_work(accelerator)
         )
-        accelerator.print(dna_store.describe_build(filled))
+        notes.say(dna_store.describe_build(filled))
         stores[dna.encoder] = dna_store.open_store(filled.folder, [each.name for each in read_regions(data.path("regions"))])
     return Prepared(cohort.people, families, runs, stores, shape, facts)
 

@@ -16,6 +16,7 @@ from brainmt_align.data.scan_table import describe_bare_runs
 from brainmt_align.reporting.report import write_report
 from brainmt_align.training import checkpoints
 from brainmt_align.training.distributed import end_processes, start_processes
+from brainmt_align.training.run_notes import RunNotes
 
 
 def main(argv: list[str] | None = None) -> Path:
@@ -36,8 +37,9 @@ def main(argv: list[str] | None = None) -> Path:
                 bold=data.path("bold"), space=data.space, pairs=data.path("pairs"),
                 mask=data.path("mask"), mask_rule=data.mask_rule, root=Path(data.root),
             )  # fmt: skip
+            notes = RunNotes()
             for note in describe_bare_runs(runs):
-                print(note)
+                notes.say_of_people(note)
 
             # 4. The store.
             if note := checkpoints.open_run_folder(out, to_yaml(config)).note:
@@ -49,6 +51,7 @@ def main(argv: list[str] | None = None) -> Path:
 
             # 5. What was made, run by run.
             write_atomically(out / "runs.tsv", lambda path: runs.to_csv(path, sep="\t", index=False))
+            notes.write(out)
             inputs = {key: data.path(key) for key in ("pairs", "mask")}
             facts = {"store": config.stores.bold, "bold_sha256": bold_store.sources_hash(runs["store_path"])}
             checkpoints.write_json(out / "provenance.json", checkpoints.provenance(inputs, facts))

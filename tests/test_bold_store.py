@@ -149,9 +149,10 @@ def test_build_run_leaves_nothing_behind_when_it_is_broken_off(tmp_path, run, mo
 def test_build_adds_where_each_run_is_and_its_size(tmp_path, table):
     stored = build(table, tmp_path / "store", progress=False)
     pd.testing.assert_frame_equal(stored[table.columns], table)
-    assert list(stored.columns[-5:]) == ["store_path", "num_frames", "depth", "height", "width"]
+    assert list(stored.columns[-7:]) == ["store_path", "tr_s", "voxels", "num_frames", "depth", "height", "width"]
     assert (stored[["num_frames", "depth", "height", "width"]] == [FRAMES, 6, 5, 4]).all(axis=None)
     runs = [open_run(path) for path in stored["store_path"]]
+    assert [(run.tr_s, run.num_voxels) for run in runs] == list(zip(stored["tr_s"], stored["voxels"], strict=True))
     assert [run.header["run_id"] for run in runs] == ["a", "b", "c"]
     assert [run.header["mask_rule"] == "mask file" for run in runs] == [True, True, False]
     assert runs[0].header["mask_sha256"] == runs[1].header["mask_sha256"] != runs[2].header["mask_sha256"]

@@ -97,7 +97,7 @@ def build(
         progress: show a bar.
 
     Returns:
-        runs with store_path (text), num_frames, depth, height, width.
+        runs with store_path (text), num_frames, tr_s (seconds), voxels (in the mask), depth, height, width.
 
     Raises:
         ValueError: a column is missing, no run at all, a run_id twice; or, after all the good runs were stored, how many could
@@ -127,6 +127,8 @@ def build(
     depth, height, width = zip(*(run.volume_shape for run in stored), strict=True)
     return runs.assign(
         store_path=[str(run.path) for run in stored],
+        tr_s=[run.tr_s for run in stored],
+        voxels=[run.num_voxels for run in stored],
         num_frames=[run.num_frames for run in stored],
         depth=depth,
         height=height,

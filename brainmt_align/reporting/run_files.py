@@ -11,7 +11,7 @@ import pandas as pd
 import yaml
 from safetensors.numpy import load_file
 
-ID_COLUMNS = ("subject_id", "sample_id", "participant_id", "run_id", "family_id")
+ID_COLUMNS = ("subject_id", "sample_id", "participant_id", "run_id", "family_id", "eid", "iid", "fid", "subject", "name")
 SHORT = 4  # an id of fewer digits is also a count: it is hidden only behind sub-
 
 

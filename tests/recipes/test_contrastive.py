@@ -36,7 +36,7 @@ def test_contrastive_leaves_every_product(finished):
     assert names == {
         "best.safetensors", "config.yaml", "embeddings.parquet", "embeddings.safetensors", "epochs.csv", "last.safetensors",
         "last.state.pt", "metrics.json", "notes.json", "nulls.parquet", "provenance.json",
-        "report.html", "split.json", "steps.csv", "training_curve.png",
+        "report.html", "runs.tsv", "split.json", "steps.csv", "training_curve.png",
     }  # fmt: skip
     assert (finished / "training_curve.png").read_bytes().startswith(b"\x89PNG")
 
@@ -347,3 +347,9 @@ def test_two_processes_take_the_first_step_of_one_process_with_the_doubled_batch
     np.testing.assert_allclose(steps["two"]["loss"], steps["one"]["loss"], atol=1e-4)
     first, second = (pd.read_parquet(tmp_path / name / "embeddings.parquet")["subject_id"].tolist() for name in ("one", "two"))
     assert first == second
+
+
+def test_contrastive_report_sums_up_the_scans_and_says_what_was_embedded(finished):
+    text = (finished / "report.html").read_text()
+    assert "Stored scans, all runs together" in text and "num_frames" in text and "voxels" in text
+    assert any("sequences" in note for note in json.loads((finished / "notes.json").read_text())["notes"])

@@ -84,6 +84,8 @@ def test_phenotype_leaves_every_product(finished):
         "config.yaml",
         "folds.json",
         "metrics.json",
+        "notes.json",
+        "runs.tsv",
         "predictions_cognition.csv",
         "predictions_diagnosis.csv",
         "provenance.json",
