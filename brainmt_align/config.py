@@ -5,7 +5,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -17,6 +17,7 @@ from brainmt_align.config_training import FMRIConfig, SplitConfig, TrainConfig
 from brainmt_align.config_words import merge_words, settings_of_run
 from brainmt_align.data.simulate import CohortParameters
 from brainmt_align.data.splits import FAMILIES
+from brainmt_align.data.stored_dna import DNAStore
 from brainmt_align.limits import complain, require_choice, require_range
 from brainmt_align.model.brain import OFFICIAL_ORIENTATION
 from brainmt_align.training.run_folder import FIT_FOLDER
@@ -124,12 +125,27 @@ class _TrainingConfig(RecipeConfig):
             expected = f"Official BrainMT weights need scans in {OFFICIAL_ORIENTATION} orientation, as others would be mirrored"
             complain(expected, f"data.orientation={self.data.orientation}", f"data.orientation={OFFICIAL_ORIENTATION}")
 
+    def describe_input(
+        self, volume_shape: tuple[int, int, int] | None, stores: dict[str, DNAStore], inputs: str = "both"
+    ) -> dict[str, Any]:
+        """What a model of these inputs (fmri | dna | both) must be fed, as its checkpoint records it.
+
+        Args:
+            volume_shape: (D, H, W) of the scans; of no use to a model of genomes alone.
+            stores: by the name of the DNA encoder; of no use to a model of scans alone.
+            inputs: what the model reads.
+        """
+        scans = {"volume_shape": volume_shape, "orientation": self.data.orientation, "normalisation": self.data.normalisation}
+        dna = {name: store.description for name, store in stores.items()}
+        described = {} if inputs == "dna" else {**scans, "fmri_pooling": self.fmri.pooling}
+        return described | ({} if inputs == "fmri" else {"region_pooling": self.dna.region_pooling, "dna": dna})
+
 
 @dataclass
 class ContrastiveConfig(_TrainingConfig):
     """recipes/contrastive.py"""
 
-    UNUSED: ClassVar[tuple[str, ...]] = ("dna.audit_regions", "data.kinship")  # stores that it fills are not audited
+    UNUSED: ClassVar[tuple[str, ...]] = ("dna.audit_regions",)  # stores that it fills are not audited
 
     alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
     split: SplitConfig = field(default_factory=SplitConfig)
@@ -139,7 +155,7 @@ class ContrastiveConfig(_TrainingConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        _refuse_families_as_strata(self.evaluation, [self.split.groups])
+        _refuse_families_as_strata(self.evaluation, self.split.family_columns())
 
 
 @dataclass

@@ -63,6 +63,11 @@ class DataConfig:
         value = getattr(self, key)
         return None if value is None else Path(self.root or ".") / value
 
+    def tables(self) -> dict[str, Path | None]:
+        """The files whose hashes a run records, by key; None where a key is unset."""
+        keys = ("participants", "kinship", "genotypes", "reference", "regions", "pairs", "id_map", "mask", "truth")
+        return {key: self.path(key) for key in keys}
+
     def cohort_words(self, scans: bool = True, genomes: bool = True) -> dict[str, Any]:
         """What `read_cohort` is called with for people with scans, genomes or both."""
         files = {key: self.path(key) for key in ("mask", "participants", "pairs")}

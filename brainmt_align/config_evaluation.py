@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from brainmt_align.evaluation.confounds import EvaluationSettings
 from brainmt_align.limits import complain, require_range
 
@@ -34,11 +36,11 @@ class EvaluationConfig:
         """Columns that the covariates-only model sees."""
         return self.strata if self.covariates is None else self.covariates
 
-    def settings(self, families: Sequence[str], seed: int) -> EvaluationSettings:
-        """What `evaluate_alignment` is called with for people of these families."""
+    def settings(self, families: Sequence[str], seed: int, shares: np.ndarray | None = None) -> EvaluationSettings:
+        """What `evaluate_alignment` is called with for people of these families, who share that much with their relatives."""
         named = {key: getattr(self, key) for key in ("strata", "bands", "min_stratum", "categories", "pool_size")}
         drawn = {"permutations": self.permutations, "resamples": self.resamples, "seed": seed}
-        return EvaluationSettings(groups_N=families, covariates=self.regressors(), **named, **drawn)
+        return EvaluationSettings(groups_N=families, covariates=self.regressors(), shared_N=shares, **named, **drawn)
 
 
 @dataclass

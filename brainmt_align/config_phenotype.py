@@ -59,6 +59,15 @@ class PhenotypeTargetsConfig:
         """The readout in force; `aligned`: the towers come from an alignment."""
         return self.readout or ("projected" if aligned or self.inputs != "fmri" else "standardised")
 
+    def adaptation_of(self, arm: str) -> str:
+        """What of the towers is trained; LoRA is the brain's, so that beside it a model of genomes alone is trained in full."""
+        return "full" if arm == "dna" and self.adapt == "lora" else self.adapt
+
+    def coding_words(self) -> dict[str, Any]:
+        """How the training people code the targets, in the words of `fit_targets`."""
+        keys = ("residualise", "balanced", "missing_covariates", "categories")
+        return {key: getattr(self, key) for key in keys}
+
     def arms(self) -> tuple[str, ...]:
         """The inputs that a model each is trained on, the reference first."""
         return ("both", "fmri", "dna") if self.inputs == "both" else (self.inputs,)
@@ -70,8 +79,6 @@ class FoldsConfig(SplitConfig):
 
     parts: tuple[float, float, float] = (5, 1, 3)  # train : validation : test; of folds, train : validation of the others
     folds: int | None = None  # everyone is tested once; None: one train/validation/test split
-    relatives: tuple[str, ...] = ()  # further columns whose equal values make relatives, such as [mother_id,father_id]
-    torn_families: bool = False  # true: relatives may fall into different parts; otherwise that is an error
     repeats: int = 1  # seeds: the seed of the dealing, and the next ones
     sites: str | None = None  # participants' column that is kept whole too, so that sites are predicted unseen
 

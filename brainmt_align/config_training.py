@@ -55,6 +55,8 @@ class SplitConfig:
     seed: int | None = None  # of the dealing; None: `seed`
     parts: tuple[float, float, float] = (6, 1, 2)  # train : validation : test
     groups: str | None = None  # participants' column whose members stay together; None: family_id where families are simulated
+    relatives: tuple[str, ...] = ()  # further columns whose equal values make relatives, such as [mother_id,father_id]
+    torn_families: bool = False  # true: relatives may fall into different parts; otherwise that is an error
     strata: tuple[str, ...] = ()  # participants' columns balanced over the parts
 
     def __post_init__(self):
@@ -62,6 +64,10 @@ class SplitConfig:
             require_range("split.parts", part, 1e-9, None, SplitConfig.parts)
         if self.seed is not None:
             require_range("split.seed", self.seed, 0, LARGEST_SEED)
+
+    def family_columns(self) -> list[str]:
+        """Columns whose equal values make relatives."""
+        return list(dict.fromkeys([*([self.groups] if self.groups else []), *self.relatives]))
 
 
 @dataclass

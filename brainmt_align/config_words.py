@@ -1,6 +1,7 @@
 """Words and YAML files: what a user wrote and a schema flow in; the schema with these values flows out, still unchecked."""
 
 import dataclasses
+import difflib
 import itertools
 import types
 import typing
@@ -165,11 +166,30 @@ def _complaint(schema: type, key: str, value: Any, where: str) -> str:
             break  # the path goes on below a single value
         known = [field.name for field in dataclasses.fields(hint)]
         if name not in known:
-            return f"A known key was expected, got {key}.\n  {where}\n  fix: known keys here are {', '.join(known)}."
+            close = _close_keys(schema, key)
+            hint = f"write {' or '.join(close)}; " if close else ""
+            return f"A known key was expected, got {key}.\n  {where}\n  fix: {hint}known keys here are {', '.join(known)}."
         hint, place = typing.get_type_hints(hint)[name], f"{place}.{name}".lstrip(".")
     got = repr(value) if place == key else f"{key}={value!r}"
     example = f"{place}.{dataclasses.fields(hint)[0].name}" if dataclasses.is_dataclass(hint) else place
     return f"{place} must be {describe_kind(hint)}; got {got}.\n  {where}\n  fix: write {example}= and a value of its kind."
+
+
+def _close_keys(schema: type, key: str) -> list[str]:
+    """The known keys that end in the same name, or are spelt nearly so."""
+    known, name = list(_known_keys(schema)), key.rpartition(".")[2]
+    return [each for each in known if each.rpartition(".")[2] == name] or difflib.get_close_matches(key, known, n=2, cutoff=0.8)
+
+
+def _known_keys(schema: type, prefix: str = "") -> Iterator[str]:
+    """Dotted keys of all values."""
+    hints = typing.get_type_hints(schema)
+    for field in dataclasses.fields(schema):
+        inner = hints[field.name]
+        if dataclasses.is_dataclass(inner):
+            yield from _known_keys(inner, f"{prefix}{field.name}.")
+        else:
+            yield f"{prefix}{field.name}"
 
 
 def _first_line(error: Exception) -> str:

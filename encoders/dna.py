@@ -7,15 +7,14 @@ makes of strings of one length.
 import operator
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import chain
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from encoders.dna_identity import DTYPES, fingerprint, resolve_device_and_dtype
+from encoders.dna_network import FrozenNetwork
 from encoders.dna_pooling import Readings, combine, pool, refuse_unreadable
 from encoders.dna_sequences import (
     Piece,
@@ -32,7 +31,6 @@ from encoders.dna_sequences import (
     reverse_complement,
     upper_case,
 )
-from encoders.published import refuse_misfits, state_faults
 from encoders.threads import map_in_threads
 
 POOLINGS = ("mean", "last", "variant")
@@ -45,19 +43,15 @@ IN_FLIGHT_BASES = 65_536
 """Of all batches that run at once on a processor, one a thread; batches that would exceed it run alone, on all threads."""
 
 
-class DNAEncoder(ABC):
+class DNAEncoder(FrozenNetwork, ABC):
     """A frozen network that reads DNA: strings → vectors.
 
     Token t of a text belongs to its bases k·t to k·t + k - 1 (0-based, k = bases_per_token); special tokens are dropped.
 
-    Attributes:
+    Attributes (`FrozenNetwork` has more):
         width: channels of one vector.
         max_bases: longest text that the network reads at once, in bases; may be lowered, never raised.
-        fingerprint: SHA-256 (hex) over weights, configuration, layer, precision, adapters and the revision of the network's code:
-            equal fingerprints, equal vectors, up to the rounding of another device, batch or library. It follows `adapt` and
-            `in_precision`.
         description: one line that says which weights these are.
-        dtype: precision of the weights and the arithmetic.
         batch_tokens: upper bound of the bases of a batch; a longer text is a batch of its own. On a processor as many batches as
             threads run at once while they hold at most IN_FLIGHT_BASES together, so that this bounds the memory.
         counts: what was read since the encoder was made: `passes` texts through the network, `bases` in them, `masked_tokens`
@@ -70,8 +64,6 @@ class DNAEncoder(ABC):
     strand_symmetric = False
     masks_n = False
     max_replaced = 0.05
-    lora_targets: tuple[str, ...] = ()
-    float32_weights: tuple[str, ...] = ()  # ends of the names of weights that stay in float32 in every precision
 
     def __init__(
         self,
@@ -84,16 +76,12 @@ class DNAEncoder(ABC):
         device: torch.device,
         batch_tokens: int,
     ) -> None:
-        self.model = model.to(device).eval().requires_grad_(False)
+        super().__init__(model, fingerprint, device)
         self.width = width
         self.max_bases = max_bases
         self.description = description
-        self.device = device
         self.batch_tokens = batch_tokens
         self.counts: Counter[str] = Counter()
-        self._fingerprint = fingerprint
-        self._adapters: dict[str, nn.Parameter] = {}
-        self._precision: str | None = None
 
     @abstractmethod
     def _tokens(self, sequences: list[str]) -> Tensor:
@@ -102,17 +90,6 @@ class DNAEncoder(ABC):
     def _frames(self, length: int) -> tuple[int, ...]:
         """First bases of the reading frames of a strand of this length; the vectors of the frames are averaged."""
         return (0,)
-
-    @property
-    def fingerprint(self) -> str:
-        if not self._adapters and self._precision is None:
-            return self._fingerprint
-        adapters = nn.ParameterDict({name.replace(".", "/"): weight for name, weight in self._adapters.items()})
-        return fingerprint({"frozen": self._fingerprint, "precision": self._precision}, None, adapters)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return next((p.dtype for name, p in self.model.named_parameters() if not self._stays_float32(name)), torch.float32)
 
     def embed(
         self,
@@ -194,93 +171,6 @@ class DNAEncoder(ABC):
         text = cut_to_frame(cleaned, self._frames(len(cleaned))[0], self.bases_per_token)
         self._count([text])
         return self._run([text], self._keeps_graph())[0].to("cpu", torch.float32)
-
-    def adapt(
-        self, rank: int = 8, alpha: float = 16, dropout: float = 0.0, weights: Mapping[str, Tensor] | None = None
-    ) -> list[nn.Parameter]:
-        """Put LoRA adapters on the network's projections, for those who do not want it frozen; they start as no change at all.
-
-        From here on `embed` and `hidden_states` keep the graph where gradients are on, and `fingerprint` follows the adapters.
-        The published weights stay frozen. `model.train()` turns the adapters' dropout on.
-
-        Example:
-            >>> from encoders import load_dna_encoder
-            >>> encoder = load_dna_encoder("caduceus", device="cpu")
-            >>> optimiser = torch.optim.AdamW(encoder.adapt(rank=4), lr=1e-3)
-            >>> encoder.embed(["ACGTACGT"]).sum().backward()
-            >>> optimiser.step()
-            >>> trained = encoder.adapter_weights()     # to be kept, say with safetensors' save_file
-            >>> again = load_dna_encoder("caduceus", device="cpu")
-            >>> _ = again.adapt(rank=4, weights=trained)
-            >>> again.fingerprint == encoder.fingerprint
-            True
-
-        Args:
-            rank: of the adapters, 1 or more.
-            alpha: their output is scaled by alpha / rank; above 0.
-            dropout: share of their input that is left out in training, 0 to below 1.
-            weights: of `adapter_weights`, to go on from; None starts anew.
-
-        Returns:
-            The adapters' parameters, for an optimiser.
-
-        Raises:
-            ValueError: the encoder has adapters already; a rank, alpha or dropout out of range; weights of other adapters.
-
-        Reference:
-            Hu et al., LoRA: Low-Rank Adaptation of Large Language Models, 2022, equation 3.
-        """
-        from peft import LoraConfig, inject_adapter_in_model  # slow to import, and needed by those alone who adapt
-
-        if self._adapters:
-            raise ValueError("adapt expects an encoder without adapters; this one has them.\n  fix: load the encoder anew.")
-        if not (type(rank) is int and rank >= 1 and alpha > 0 and 0 <= dropout < 1):
-            raise ValueError(
-                "adapt needs a whole rank of at least 1, an alpha above 0 and a dropout from 0 to below 1; got "
-                f"rank={rank!r}, alpha={alpha!r}, dropout={dropout!r}.\n  fix: adapt(rank=8, alpha=16)."
-            )
-        settings = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=list(self.lora_targets))
-        self.model = inject_adapter_in_model(settings, self.model)
-        self._adapters = {name: weight for name, weight in self.model.named_parameters() if ".lora_" in name}
-        for name, weight in self.model.named_parameters():
-            weight.requires_grad_(name in self._adapters)
-        if weights is not None:
-            refuse_misfits(state_faults(weights, self._adapters), "the weights of the adapters")
-            self.model.load_state_dict(dict(weights), strict=False)
-        return list(self._adapters.values())
-
-    def adapter_weights(self) -> dict[str, Tensor]:
-        """The adapters' tensors by name, for `adapt` of another encoder with the same weights; empty without adapters."""
-        return {name: weight.detach().clone() for name, weight in self._adapters.items()}
-
-    @contextmanager
-    def in_precision(self, dtype: str | torch.dtype) -> Iterator[None]:
-        """Run the network in another precision for a while; its weights are then what they were, bit for bit.
-
-        Args:
-            dtype: "float32" or "bfloat16". Both sets of weights are in memory meanwhile.
-
-        Raises:
-            ValueError: another precision.
-        """
-        wanted = resolve_device_and_dtype(self.device, dtype)[1]
-        own, before = {name: weight.data for name, weight in self.model.named_parameters()}, self._precision
-        try:
-            self._precision = str(wanted) if wanted != self.dtype else before
-            for name, weight in self.model.named_parameters():
-                if weight.dtype in DTYPES.values() and not self._stays_float32(name):
-                    weight.data = weight.data.to(wanted)
-            yield
-        finally:
-            for name, weight in self.model.named_parameters():
-                weight.data = own[name]
-            self._precision = before
-
-    def _stays_float32(self, name: str) -> bool:
-        return name.endswith(self.float32_weights)
-
-    def _keeps_graph(self) -> bool:
-        return bool(self._adapters) and torch.is_grad_enabled()
 
     def _readings(self, sequence: str, wish: Wish, directions: tuple[str, ...], overlap: int) -> Readings:
         """Pieces a frame a strand; a network that reads both strands alike takes the one as written for both, in one window."""

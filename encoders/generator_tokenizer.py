@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from encoders.published import list_faults
+
 K = 6
 ALPHABET = "ATCG"
 """In the order of the ids: AAAAAA, AAAAAT, AAAAAC, AAAAAG, AAAATA, …, GGGGGG; the first base counts most."""
@@ -30,8 +32,6 @@ OOV, BOS = VOCABULARY["<oov>"], VOCABULARY["<s>"]
 _PIECES = re.compile("|".join(map(re.escape, SPECIALS)) + rf"|[A-Z]{{{K}}}|[A-Z]{{1,{K - 1}}}|.", re.DOTALL)
 _PLACES = len(ALPHABET) ** np.arange(K)[::-1]
 _DIGIT_OF_BYTE = np.array([ALPHABET.find(chr(byte)) for byte in range(128)])
-
-_MAX_FAULTS_SHOWN = 10
 
 
 def tokenize(text: str) -> list[str]:
@@ -84,11 +84,9 @@ def read_vocabulary(path: Path) -> dict[str, int]:
     if not faults:
         faults = _rule_faults(vocabulary)
     if faults:
-        more = f"\n  … and {len(faults) - _MAX_FAULTS_SHOWN} more" if len(faults) > _MAX_FAULTS_SHOWN else ""
         raise ValueError(
-            f"vocab.txt must give GENERator's tokens their published ids; faults: {len(faults)}\n  "
-            + "\n  ".join(faults[:_MAX_FAULTS_SHOWN])
-            + f"{more}\n  file: {path}\n  fix: use the vocab.txt that was published with these weights."
+            f"vocab.txt must give GENERator's tokens their published ids; {list_faults(faults)}\n"
+            f"  file: {path}\n  fix: use the vocab.txt that was published with these weights."
         )
     return vocabulary
 

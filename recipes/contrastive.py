@@ -22,11 +22,14 @@ from brainmt_align.atomic import write_atomically
 from brainmt_align.config import ContrastiveConfig, default_yaml, load_config, to_yaml
 from brainmt_align.data import bold_store, dna_store, simulate, simulated_oracle, splits
 from brainmt_align.data.cohort import Cohort, read_cohort
+from brainmt_align.data.cohort_genomes import fill_genomes
 from brainmt_align.data.datasets import EpochBatches, PeopleDataset, collate_people
+from brainmt_align.data.family_split import choose_family_split
 from brainmt_align.data.genotype_checks import check_genotypes
-from brainmt_align.data.haplotypes import list_regions, read_haplotypes
-from brainmt_align.data.kinship import families_of
-from brainmt_align.data.regions import read_regions
+from brainmt_align.data.haplotypes import list_regions
+from brainmt_align.data.kinship import families_of, family_shares
+from brainmt_align.data.scan_facts import describe_scans, require_official
+from brainmt_align.data.seen_people import check_unseen
 from brainmt_align.evaluation.confounds import AlignmentEvaluation, evaluate_alignment, require_examinable
 from brainmt_align.evaluation.embedding import PeopleEmbeddings, embed_people, summarise
 from brainmt_align.evaluation.metrics import chance_levels
@@ -49,7 +52,7 @@ from brainmt_align.training.distributed import (
     start_processes,
     sum_with_grad,
 )
-from brainmt_align.training.optimisation import adamw, one_cycle, require_finite, require_precision
+from brainmt_align.training.optimisation import adamw, count_trained, one_cycle, require_finite, require_precision
 from brainmt_align.training.run_notes import RunNotes
 from brainmt_align.training.tracking import start_tracker
 from encoders import load_dna_encoder
@@ -57,6 +60,7 @@ from encoders.dna import DNAEncoder
 
 CRITERION = "mean_rank"  # of the validation people; chooses the best checkpoint
 Say = Callable[[str], None]
+Datasets = dict[str, PeopleDataset]  # by part of the split
 
 
 class Prepared(NamedTuple):
@@ -79,16 +83,16 @@ def main(argv: list[str] | None = None) -> Path:
     accelerator = start_processes(out, config.threads, config.train.mixed_precision, config.tracker)
     say, is_main = accelerator.print, accelerator.is_main_process
     say(f"{accelerator.num_processes} process(es) on {accelerator.device.type}, {torch.get_num_threads()} threads each")
-
     notes = RunNotes(accelerator.print)
 
     # 3. Tables, split, batches, files, DNA encoder: a fault of these costs no minute of preparation.
-    cohort = read_people(config, accelerator, notes)
-    people = cohort.people
-    frozen = split_people(config, people, notes.say)
+    people = (cohort := read_people(config, accelerator, notes)).people
+    family_of = find_families(config, people)
+    frozen = split_people(config, people, family_of, notes.say)
     members = {part: people[people["subject_id"].isin(getattr(frozen.split, part))] for part in splits.PARTS}
-    families = families_of(members["test"], [config.split.groups] if config.split.groups else [])
-    examined = config.evaluation.settings(families, config.seed)
+    families = [family_of[person] for person in members["test"]["subject_id"]]
+    shares = family_shares(members["test"], families, config.data.path("kinship"))
+    examined = config.evaluation.settings(families, config.seed, shares)
     require_examinable(members["test"], examined)
     place = accelerator.process_index, accelerator.num_processes
     batches = EpochBatches(len(members["train"]), config.train.batch_size, config.seed, *place)
@@ -104,7 +108,7 @@ def main(argv: list[str] | None = None) -> Path:
     dna_store.require_fit(list_regions(**genomes), encoder.max_bases, config.dna.overlap)
 
     # 4. Stores: the main process fills the scans' and all together the sequences', where something is missing.
-    prepared = fill_stores(config, cohort, genomes, encoder, accelerator, notes)
+    prepared = fill_stores(config, cohort, encoder, accelerator, notes)
     del encoder  # its memory is the training's
 
     # 5. Datasets and model: whatever else does not fit together stops here, before any training.
@@ -165,12 +169,7 @@ def check_files(config: ContrastiveConfig) -> None:
 
 
 def fill_stores(
-    config: ContrastiveConfig,
-    cohort: Cohort,
-    genomes: dict[str, Any],
-    encoder: DNAEncoder,
-    accelerator: Accelerator,
-    notes: RunNotes,
+    config: ContrastiveConfig, cohort: Cohort, encoder: DNAEncoder, accelerator: Accelerator, notes: RunNotes
 ) -> Prepared:
     """Fill the stores with whatever they lack; finished parts are left as they are."""
     data, dna = config.data, config.dna
@@ -180,23 +179,34 @@ def fill_stores(
             min_frames=config.train.window, tr_s=data.tr_s, progress=accelerator.is_main_process,
         )  # fmt: skip
         volume_shape = bold_store.common_volume_shape(runs)
-    filled = dna_store.build(
-        read_haplotypes(**genomes), encoder, config.stores.dna, **dna.store_words(), **share_of_work(accelerator)
-    )
-    notes.say(dna_store.describe_build(filled))
-    store = dna_store.open_store(filled.folder, [region.name for region in read_regions(data.path("regions"))])
-    return Prepared(cohort._replace(runs=runs), {dna.encoder: store}, volume_shape)
+    genomes = data.genomes_of(cohort.people["sample_id"].tolist())
+    filled = fill_genomes(genomes, encoder, config.stores.dna, **dna.store_words(), **share_of_work(accelerator))
+    notes.say(filled.note)
+    return Prepared(cohort._replace(runs=runs), {dna.encoder: filled.store}, volume_shape)
 
 
-def split_people(config: ContrastiveConfig, people: pd.DataFrame, say: Say) -> splits.FrozenSplit:
-    """The split; with a checkpoint to start from, one whose test people that checkpoint has not seen."""
+def find_families(config: ContrastiveConfig, people: pd.DataFrame) -> dict[str, str]:
+    """Every person's family, from all that is named of relatives; everyone is alone where nothing is."""
+    columns = config.split.family_columns()
+    splits.labels_of(people, [*columns, *config.split.strata])  # unknown columns stop here, all of them at once
+    families = families_of(people, columns, config.data.path("kinship"), config.data.kinship_threshold)
+    return dict(zip(people["subject_id"], families, strict=True))
+
+
+def split_people(config: ContrastiveConfig, people: pd.DataFrame, family_of: dict[str, str], say: Say) -> splits.FrozenSplit:
+    """The split, families whole; with a checkpoint to start from, one whose test people that checkpoint has not seen."""
     chosen, seed = config.split, config.seed if config.split.seed is None else config.split.seed
-    if note := splits.describe_families(people, chosen.groups):
+    columns = chosen.family_columns()
+    if note := splits.describe_families(people, columns[0] if columns else None):
         say(note)
-    frozen = splits.choose_split(people, chosen.parts, seed, chosen.groups, chosen.strata, chosen.file)
+    known = family_of if columns or config.data.kinship else None
+    frozen = choose_family_split(people, known, chosen.parts, seed, chosen.strata, chosen.file, chosen.torn_families)
+    if known and not chosen.file:  # by what people were kept together, in the words of the configuration
+        told = {"groups": chosen.groups, "relatives": list(chosen.relatives), "kinship": bool(config.data.kinship)}
+        frozen = frozen._replace(settings=frozen.settings | told)
     examined = [*config.evaluation.strata, *config.evaluation.regressors()]
     splits.labels_of(people, list(dict.fromkeys(examined)), complete=True)  # unknown columns and blanks stop here
-    if config.checkpoint and (note := splits.check_unseen(config.checkpoint, frozen.split)):
+    if config.checkpoint and (note := check_unseen(config.checkpoint, frozen.split, family_of)):
         say(note)
     return frozen
 
@@ -209,21 +219,20 @@ def build_model(config: ContrastiveConfig, prepared: Prepared, training: pd.Data
         statistics = fit_region_statistics(chunks, torch.from_numpy(store.reference))
         towers[name] = DNATower(statistics, config.dna.region_pooling, dropout, width)
     if config.fmri.checkpoint:
-        runs = map(bold_store.open_run, prepared.cohort.runs["store_path"])
-        bold_store.check_orientation(runs, OFFICIAL_ORIENTATION, f"the official weights {config.fmri.checkpoint}")
+        require_official(prepared.cohort.runs, OFFICIAL_ORIENTATION, config.fmri.checkpoint)
     official = config.fmri.checkpoint, config.fmri.trained_volume_shape
     encoder = build_brainmt(prepared.volume_shape, config.train.window, config.fmri.encoder_settings(), *official)
     fmri = FMRITower(encoder, config.fmri.pooling, dropout, width, sum_with_grad)
     bias = SIGMOID_BIAS if config.alignment.loss == "siglip" else None
     model = AlignmentModel(fmri, towers, config.alignment.temperature, bias)
     if config.checkpoint:
-        checkpoints.load_weights(Path(config.checkpoint), model, describe_input(config, prepared))
+        checkpoints.load_weights(Path(config.checkpoint), model, config.describe_input(prepared.volume_shape, prepared.dna))
         model.start_untrained_bias()
     for name, store in prepared.dna.items():
         if note := model.dna[name].describe_dropped(store.regions):
             say(f"{name}: {note}")
-    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    say(f"model: {trained:,} trained parameters; volumes {prepared.volume_shape}, windows of {config.train.window} frames")
+    sizes = f"volumes {prepared.volume_shape}, windows of {config.train.window} frames"
+    say(f"model: {count_trained(model):,} trained parameters; {sizes}")
     return model
 
 
@@ -238,31 +247,19 @@ def open_out(out: Path, config: ContrastiveConfig, frozen: splits.FrozenSplit, a
     return share_text("resumed" if folder and folder.resumed else "") == "resumed"
 
 
-def describe_input(config: ContrastiveConfig, prepared: Prepared) -> dict[str, Any]:
-    """What the model must be fed: scans of one shape and orientation, these regions' embeddings in this order."""
-    pooled = {"fmri_pooling": config.fmri.pooling, "region_pooling": config.dna.region_pooling}
-    stores = {name: {**store.header, "regions": store.places} for name, store in prepared.dna.items()}
-    scans = {"volume_shape": prepared.volume_shape, "orientation": config.data.orientation}
-    return {**scans, "normalisation": config.data.normalisation, **pooled, "dna": stores}
-
-
 def describe(
     config: ContrastiveConfig, model: AlignmentModel, prepared: Prepared, split: splits.Split, processes: int
 ) -> dict[str, Any]:
     """What lies beside the weights: how to build and feed the model, and what an interrupted run must find unchanged."""
     built = {"encoder": dataclasses.asdict(model.fmri.encoder.config), "width": config.alignment.embedding_dim}
-    paths = prepared.cohort.runs["store_path"]
-    scans = bold_store.sources_hash(paths)
-    lengths_s = sorted({round(bold_store.open_run(path).tr_s, 3) for path in paths})
-    run = {"processes": processes, "window": config.train.window, "split_sha256": splits.fingerprint(split), "bold_sha256": scans}
-    run |= {"tr_s": lengths_s}
-    return {**describe_input(config, prepared), **built, **run}
+    run = {"processes": processes, "window": config.train.window, "split_sha256": splits.fingerprint(split)}
+    return {**config.describe_input(prepared.volume_shape, prepared.dna), **built, **run, **describe_scans(prepared.cohort.runs)}
 
 
 def train(
     config: ContrastiveConfig,
     model: AlignmentModel,
-    datasets: dict[str, PeopleDataset],
+    datasets: Datasets,
     batches: EpochBatches,
     description: dict[str, Any],
     accelerator: Accelerator,
@@ -324,11 +321,7 @@ def contrastive_loss(config: ContrastiveConfig, outputs: Embeddings) -> Tensor:
 
 
 def embed(
-    config: ContrastiveConfig,
-    model: AlignmentModel,
-    dataset: PeopleDataset,
-    accelerator: Accelerator,
-    title: str | None = None,
+    config: ContrastiveConfig, model: AlignmentModel, dataset: PeopleDataset, accelerator: Accelerator, title: str | None = None
 ) -> PeopleEmbeddings:
     """One embedding a person in the precision and the memory of the training; a progress bar when there is a title."""
     place = accelerator.device, accelerator.process_index, accelerator.num_processes
@@ -336,11 +329,7 @@ def embed(
 
 
 def write_products(
-    config: ContrastiveConfig,
-    model: AlignmentModel,
-    datasets: dict[str, PeopleDataset],
-    evaluated: AlignmentEvaluation,
-    notes: RunNotes,
+    config: ContrastiveConfig, model: AlignmentModel, datasets: Datasets, evaluated: AlignmentEvaluation, notes: RunNotes
 ) -> None:
     """Curve, nulls, notes, provenance and, last because it marks the run as finished, metrics.json."""
     out, data = Path(config.out), config.data
@@ -350,8 +339,7 @@ def write_products(
     chance = chance_levels(len(datasets["validation"]))
     curve = training_curve(pd.read_csv(out / "epochs.csv"), chance, best=description["epoch"])
     write_atomically(out / "training_curve.png", partial(curve.savefig, format="png", dpi=150))
-    keys = ("participants", "genotypes", "reference", "regions", "pairs", "id_map", "mask", "truth")
-    inputs = {key: data.path(key) for key in keys} | {"split": out / "split.json"}
+    inputs = data.tables() | {"split": out / "split.json"}
     inputs |= {"checkpoint": config.checkpoint, "fmri.checkpoint": config.fmri.checkpoint}
     checkpoints.write_json(out / "provenance.json", checkpoints.provenance(inputs, description))
     metrics = evaluated.metrics | {

@@ -12,7 +12,6 @@ embeddings exported for PLINK 2 and REGENIE. A phenotype model predicts; the par
 """
 
 import sys
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,40 +21,38 @@ import pandas as pd
 import torch
 from accelerate import Accelerator
 from rich.console import Console
-from tqdm import tqdm
 
 from brainmt_align.atomic import write_atomically
 from brainmt_align.config import EvaluateConfig, default_yaml, load_config, to_yaml
-from brainmt_align.data import bold_store, dna_store, simulate, simulated_oracle, splits
+from brainmt_align.data import bold_store, dna_store, simulate, simulated_oracle
 from brainmt_align.data.cohort import Cohort, read_cohort
+from brainmt_align.data.cohort_genomes import fill_genomes
 from brainmt_align.data.datasets import PeopleDataset
 from brainmt_align.data.dosages import read_dosages
 from brainmt_align.data.genotype_checks import check_genotypes
-from brainmt_align.data.haplotypes import list_regions, read_haplotypes
-from brainmt_align.data.kinship import families_of
+from brainmt_align.data.haplotypes import list_regions
+from brainmt_align.data.kinship import families_of, family_shares
+from brainmt_align.data.new_people import NewPeople, require_enough, tell_new_people
 from brainmt_align.data.phenotype_presets import require_columns
-from brainmt_align.data.regions import read_regions
-from brainmt_align.data.targets import FittedTargets, TargetCoding, targets_from_json
-from brainmt_align.evaluation import connectivity
-from brainmt_align.evaluation.attribution import attribute_voxels
-from brainmt_align.evaluation.brain_maps import average_maps, write_map
-from brainmt_align.evaluation.canonical import canonical_correlations
-from brainmt_align.evaluation.cca_rival import cca_rival
-from brainmt_align.evaluation.comparison import ScoredFold, compare_rivals, predictions_table
+from brainmt_align.data.scan_facts import compare_scans
+from brainmt_align.data.seen_people import training_people
+from brainmt_align.data.targets import targets_from_json
+from brainmt_align.evaluation.brain_maps import write_map
+from brainmt_align.evaluation.cca_rival import cca_rival, rows_to_learn_from
 from brainmt_align.evaluation.confounds import encode_covariates, require_examinable
 from brainmt_align.evaluation.confounds import evaluate_alignment as examine
+from brainmt_align.evaluation.connectivity import cohort_connectivity
 from brainmt_align.evaluation.covariate_rival import RivalVectors
 from brainmt_align.evaluation.embedding import embed_people
 from brainmt_align.evaluation.genetics_export import export_phenotypes
-from brainmt_align.evaluation.prediction import predict_people
-from brainmt_align.evaluation.region_attribution import attribute_regions
+from brainmt_align.evaluation.group_attribution import attribute_group
+from brainmt_align.evaluation.prediction import predict_people, specify_targets
+from brainmt_align.evaluation.region_attribution import AttributionSettings, attribute_regions
 from brainmt_align.evaluation.retrieval import EmbeddingIndex
-from brainmt_align.evaluation.similarity import linear_cka
-from brainmt_align.model.alignment import AlignmentModel, DNATower, region_statistics_of
-from brainmt_align.model.brain import rebuild_brainmt
-from brainmt_align.model.heads import TargetSpec
-from brainmt_align.model.phenotype import PhenotypeModel, build_fmri_tower
-from brainmt_align.model.rebuilding import model_fingerprint, rebuild_alignment
+from brainmt_align.evaluation.scoring import score_predictions, tabulate_predictions
+from brainmt_align.evaluation.tower_comparison import compare_towers
+from brainmt_align.model.alignment import AlignmentModel
+from brainmt_align.model.rebuilding import model_fingerprint, rebuild_alignment, rebuild_phenotype
 from brainmt_align.reporting.phenotype_table import comparison_table
 from brainmt_align.reporting.report import write_report
 from brainmt_align.reporting.tables import retrieval_table
@@ -64,9 +61,7 @@ from brainmt_align.training.distributed import end_processes, share_of_work, sta
 from brainmt_align.training.run_notes import RunNotes
 from encoders import load_dna_encoder
 
-MODEL = "checkpoint"
 CCA_RIVAL = "CCA of connectivity and dosages"
-FEWEST_FOR_CCA = 20  # training people
 
 
 class Prepared(NamedTuple):
@@ -76,8 +71,7 @@ class Prepared(NamedTuple):
     runs: pd.DataFrame | None
     stores: dict[str, dna_store.DNAStore]
     families: list[str]  # a label a person
-    new_N: np.ndarray  # (N,) bool: neither seen by the checkpoint nor related to anybody who was
-    seen: int | None  # how many are not new; None where no split.json tells
+    new: NewPeople
 
 
 def main(argv: list[str] | None = None) -> Path:
@@ -99,15 +93,19 @@ def main(argv: list[str] | None = None) -> Path:
         cohort = read_people(config, inputs, accelerator.is_main_process)
     for note in cohort.notes:
         notes.say_of_people(note)
-    families, new_N, seen = tell_new_people(config, cohort.people, notes)
+    columns = [*([config.groups] if config.groups else []), *config.relatives]
+    families = families_of(cohort.people, columns, config.data.path("kinship"), config.data.kinship_threshold)
+    new = tell_new_people(checkpoint, cohort.people["subject_id"].tolist(), families)
+    if new.note:
+        notes.say(new.note)
     if kind == checkpoints.ALIGNMENT:
-        require_evaluable(config, cohort.people[new_N], families, new_N)
+        require_evaluable(config, cohort.people, families, new)
 
     # 3. Stores, read as the checkpoint was trained.
     with accelerator.main_process_first():
         runs = store_scans(config, recorded, cohort, notes, accelerator.is_main_process) if inputs != "dna" else None
     stores = store_genomes(config, recorded, cohort, accelerator, notes) if inputs != "fmri" else {}
-    prepared = Prepared(cohort.people, runs, stores, families, new_N, seen)
+    prepared = Prepared(cohort.people, runs, stores, families, new)
 
     # 4. The run folder, and what the model makes of the people.
     if accelerator.is_main_process and (note := checkpoints.open_run_folder(out, to_yaml(config)).note):
@@ -133,21 +131,6 @@ def read_people(config: EvaluateConfig, inputs: str, progress: bool) -> Cohort:
     return read_cohort(**data.cohort_words(scans, genomes))
 
 
-def tell_new_people(config: EvaluateConfig, people: pd.DataFrame, notes: RunNotes) -> tuple[list[str], np.ndarray, int | None]:
-    """The last three fields of `Prepared`."""
-    ids = people["subject_id"].tolist()
-    columns = [*([config.groups] if config.groups else []), *config.relatives]
-    families = families_of(people, columns, config.data.path("kinship"), config.data.kinship_threshold)
-    seen = splits.seen_people(config.checkpoint, dict(zip(ids, families, strict=True)))
-    if seen is None:
-        notes.say(f"No split.json lies beside {config.checkpoint}: whether it was trained on these people cannot be told.")
-    elif seen:
-        notes.say(
-            f"{len(seen)} of {len(ids)} people were trained or chosen on, or are their relatives: they take no part in any score"
-        )
-    return families, ~np.isin(ids, seen or []), None if seen is None else len(seen)
-
-
 def store_scans(
     config: EvaluateConfig, recorded: dict[str, Any], cohort: Cohort, notes: RunNotes, progress: bool
 ) -> pd.DataFrame:
@@ -156,17 +139,8 @@ def store_scans(
         cohort.runs, Path(config.stores.bold), orientation=recorded["orientation"], normalisation=recorded["normalisation"],
         min_frames=recorded["window"], tr_s=config.data.tr_s, progress=progress,
     )  # fmt: skip
-    shape, expected = bold_store.common_volume_shape(runs), tuple(recorded["volume_shape"])
-    lengths_s = [round(bold_store.open_run(path).tr_s, 3) for path in runs["store_path"]]
-    strange = [tr_s for tr_s in lengths_s if tr_s not in recorded.get("tr_s", lengths_s)]  # older alignments do not tell
-    if strange:
-        usual = ", ".join(map(str, recorded["tr_s"]))
-        notes.say(f"{len(strange)} of {len(runs)} runs have another TR, such as {strange[0]} s; those of the training: {usual} s")
-    if shape != expected:
-        raise ValueError(
-            f"Scans of {expected} voxels (D, H, W) were expected, as the checkpoint was trained on; got {shape}.\n"
-            f"  file: {runs['store_path'].iloc[0]}\n  fix: resample the runs to the grid of the training."
-        )
+    if note := compare_scans(runs, recorded):
+        notes.say(note)
     return runs
 
 
@@ -179,31 +153,11 @@ def store_genomes(
         notes.say(note)
     encoder = load_dna_encoder(**dna.encoder_words(), device=accelerator.device)
     dna_store.require_fit(list_regions(**genomes), encoder.max_bases, dna.overlap)
-    filled = dna_store.build(
-        read_haplotypes(**genomes), encoder, config.stores.dna, **dna.store_words(), **share_of_work(accelerator)
-    )
-    notes.say(dna_store.describe_build(filled))
-    store = dna_store.open_store(filled.folder, [region.name for region in read_regions(config.data.path("regions"))])
-    stores = {dna.encoder: {**store.header, "regions": store.places}}
-    checkpoint = Path(config.checkpoint)
-    checkpoints.require_description(checkpoint, {"dna": stores}, checkpoints.kind_of(checkpoint))
-    return {dna.encoder: store}
-
-
-def build_model(recorded: dict[str, Any], state: dict[str, torch.Tensor], targets: FittedTargets) -> PhenotypeModel:
-    """The model that the description speaks of, to be filled."""
-    fmri = None
-    if recorded["inputs"] != "dna":
-        encoder = rebuild_brainmt(recorded["encoder"], recorded["window"])
-        fmri = build_fmri_tower(encoder, recorded["readout"], recorded["fmri_pooling"], 0.0, recorded["width"])
-    dna = {
-        name: DNATower(region_statistics_of(state, name), recorded["region_pooling"], 0.0, recorded["width"])
-        for name in recorded.get("dna", {})
-    }
-    specs = [TargetSpec(target.name, target.task, len(target.classes)) for target in targets.targets]
-    model = PhenotypeModel(specs, fmri, dna)
-    model.adapt(recorded["adapt"], recorded["lora_rank"])
-    return model
+    filled = fill_genomes(genomes, encoder, config.stores.dna, **dna.store_words(), **share_of_work(accelerator))
+    notes.say(filled.note)
+    checkpoint, described = Path(config.checkpoint), {dna.encoder: filled.store.description}
+    checkpoints.require_description(checkpoint, {"dna": described}, checkpoints.kind_of(checkpoint))
+    return {dna.encoder: filled.store}
 
 
 def evaluate_alignment(
@@ -211,9 +165,9 @@ def evaluate_alignment(
 ) -> None:
     """Embeddings of the new people, and all that can be said of them; the embeddings are written first."""
     model = rebuild_alignment(weights.description, weights.state).to(accelerator.device)
-    people = prepared.people[prepared.new_N].reset_index(drop=True)
-    families = [family for family, new in zip(prepared.families, prepared.new_N, strict=True) if new]
-    settings = config.evaluation.settings(families, config.seed)
+    people = prepared.people[prepared.new.new_N].reset_index(drop=True)
+    families = families_of_new(prepared.families, prepared.new)
+    settings = config.evaluation.settings(families, config.seed, family_shares(people, families, config.data.path("kinship")))
     dataset = PeopleDataset(people, prepared.runs, prepared.stores, weights.description["window"], config.seed)
     place = accelerator.device, accelerator.process_index, accelerator.num_processes
     embeddings = embed_people(model, dataset, *place, config.windows_at_once, "people" if accelerator.is_main_process else None)
@@ -225,96 +179,52 @@ def evaluate_alignment(
 
     truth = config.data.path("truth")
     oracle_BB = truth and simulated_oracle.oracle_of_people(truth, prepared.runs, people, weights.description["window"])
-    cca = attempt(CCA_RIVAL, notes, lambda: rival_of_linear_models(config, prepared, notes))
+    cca = notes.attempt(CCA_RIVAL, lambda: rival_of_linear_models(config, prepared, notes))
     evaluated = examine(z_fmri_BE, z_dna_BE.numpy(), people, settings, oracle_BB, {CCA_RIVAL: cca} if cca else {})
     write_atomically(out / "nulls.parquet", evaluated.nulls.to_parquet)
-    metrics = evaluated.metrics | {"people": {"evaluated": len(people), "seen": prepared.seen}}
-    if prepared.seen is None:
-        words = metrics["verdict"]["words"]
-        metrics["verdict"]["words"] = f"whether the checkpoint was trained on these people cannot be told; if it was not: {words}"
+    metrics = evaluated.metrics | {"people": {"evaluated": len(people), "seen": prepared.new.seen}}
+    metrics["verdict"]["words"] = prepared.new.qualify(metrics["verdict"]["words"])
     rows = {"fmri": z_fmri_BE, "dna": z_dna_BE.numpy()}
     covariates_NK = encode_covariates(people, settings)
-    towers = attempt("the towers' comparison", notes, lambda: compare_towers(config, *rows.values(), covariates_NK, families))
-    metrics |= {"towers": towers}
+    chosen = config.attribution.components, config.attribution.permutations, config.seed
+    towers = notes.attempt("the towers' comparison", lambda: compare_towers(*rows.values(), covariates_NK, families, *chosen))
+    metrics |= {"towers": towers and {"freed_of": list(config.evaluation.regressors())} | towers}
     metrics |= {"artificial_pairs": config.data.artificial_pairs, "simulated": config.data.truth is not None}
     if config.attribution.draws:
         store = prepared.stores[name]
-        attempt("regions", notes, lambda: attribute_genome(config, model, name, store, people, z_fmri_BE, families))
+        notes.attempt("regions", lambda: attribute_genome(config, model, name, store, people, z_fmri_BE, families))
     if config.attribution.people:
-        attempt("voxels", notes, lambda: attribute_brains(config, model, dataset, z_dna_BE, families, notes))
-    attempt("phenotype files", notes, lambda: export_embeddings(config, rows, people, covariates_NK, fingerprint))
+        notes.attempt("voxels", lambda: attribute_brains(config, model, dataset, z_dna_BE, families, notes))
+    notes.attempt("phenotype files", lambda: export_embeddings(config, rows, people, covariates_NK, fingerprint))
     write_records(config, weights.description, metrics, notes)
     Console(width=None if sys.stdout.isatty() else 120).print(retrieval_table(evaluated.metrics["retrieval"]))
     print(f"{evaluated.metrics['verdict']['words']}\nEverything is in {out}")
 
 
-def attempt(what: str, notes: RunNotes, work: Callable[[], Any]) -> Any:
-    """What the retrieval does not need; where these people do not allow it, a note says why, and the evaluation goes on."""
-    try:
-        return work()
-    except (ValueError, RuntimeError, OSError) as error:
-        told = f"Left out, {what}: {error}"
-        notes.say(told, told.splitlines()[0].partition(", got ")[0])
-        return None
+def families_of_new(families: list[str], new: NewPeople) -> list[str]:
+    """Families of the people who are scored, in their order."""
+    return [families[row] for row in np.flatnonzero(new.new_N)]
 
 
-def require_evaluable(config: EvaluateConfig, people: pd.DataFrame, families: list[str], new_N: np.ndarray) -> None:
+def require_evaluable(config: EvaluateConfig, people: pd.DataFrame, families: list[str], new: NewPeople) -> None:
     """Before any store is filled: two people or more who are new to the checkpoint, with the columns that are named."""
-    if len(people) < 2:
-        raise ValueError(
-            f"At least 2 people whom the checkpoint has not seen were expected, got {len(people)}.\n"
-            f"  file: {config.checkpoint}\n  fix: name a cohort with other people under data.root."
-        )
-    theirs = [family for family, new in zip(families, new_N, strict=True) if new]
-    require_examinable(people, config.evaluation.settings(theirs, config.seed))
+    require_enough(config.checkpoint, new.new_N)
+    theirs = people[new.new_N]
+    require_examinable(theirs, config.evaluation.settings(families_of_new(families, new), config.seed))
     if config.export.family_ids:
-        require_columns(people, [config.export.family_ids])
+        require_columns(theirs, [config.export.family_ids])
 
 
 def rival_of_linear_models(config: EvaluateConfig, prepared: Prepared, notes: RunNotes) -> RivalVectors:
     """Connectivity and dosages of the new people in the space of a CCA that learns from the checkpoint's training people."""
-    learned_from = splits.training_people(config.checkpoint)
-    fit_N = prepared.people["subject_id"].isin(learned_from or []).to_numpy()
-    if fit_N.sum() < FEWEST_FOR_CCA:
-        raise ValueError(
-            f"{FEWEST_FOR_CCA} of the checkpoint's training people were expected in this cohort, got {int(fit_N.sum())}.\n"
-            f"  file: {config.checkpoint}\n  fix: evaluate on the cohort of the training, with split.json beside the checkpoint."
-        )
-    paths = prepared.runs.groupby("subject_id")["store_path"].agg(list).loc[prepared.people["subject_id"]].tolist()
-    opened = [bold_store.open_run(path) for each in paths for path in each]
-    grid = connectivity.grid_regions(opened, config.attribution.connectivity_regions, config.seed)
-    edges_NF = connectivity.people_connectivity(paths, grid, progress=True)
-    samples = prepared.people["sample_id"].tolist()
+    ids, samples = prepared.people["subject_id"].tolist(), prepared.people["sample_id"].tolist()
+    learned_from = rows_to_learn_from(ids, training_people(config.checkpoint), config.checkpoint)
+    chosen = config.attribution
+    edges = cohort_connectivity(prepared.runs, ids, chosen.connectivity_regions, config.seed, progress=True)
     dosages = read_dosages(config.data.path("genotypes"), config.data.path("regions"), samples, window=config.data.region_window)
-    read = (
-        f"{len(dosages.variants)} dosages; {dosages.left_out_rare} of rare alleles and {dosages.left_out} of others are left out"
-    )
-    notes.say(f"{CCA_RIVAL}: {read}")
-    rows = np.flatnonzero(fit_N), np.flatnonzero(prepared.new_N)
-    return cca_rival(edges_NF, dosages.dosage_NV, *rows, prepared.families, config.attribution.components, config.seed)
-
-
-def compare_towers(
-    config: EvaluateConfig,
-    z_fmri_NE: np.ndarray,
-    z_dna_NE: np.ndarray,
-    covariates_NK: np.ndarray | None,
-    families: list[str],
-) -> dict[str, Any]:
-    """Canonical correlations and CKA of both towers' embeddings, freed of the covariates."""
-    drawn = {
-        "nuisance_NZ": covariates_NK,
-        "groups_N": families,
-        "permutations": config.attribution.permutations,
-        "seed": config.seed,
-    }
-    told = {"freed_of": list(config.evaluation.regressors())}
-    canonical = canonical_correlations(z_fmri_NE, z_dna_NE, components=config.attribution.components, **drawn)
-    similarity = linear_cka(z_fmri_NE, z_dna_NE, **drawn)
-    told["canonical"] = {"correlations": canonical.correlations_K.tolist(), "p_fwer": canonical.p_fwer_K.tolist()}
-    told["canonical"] |= {"components": list(canonical.components), "rows": canonical.rows, "exact": canonical.exact}
-    cka = {"value": similarity.cka, "p_value": similarity.p_value, "rows": similarity.rows, "exact": similarity.exact}
-    return told | {"cka": cka}
+    notes.say(f"{CCA_RIVAL}: {dosages.describe()}")
+    rows = learned_from, np.flatnonzero(prepared.new.new_N)
+    return cca_rival(edges.edges_NF, dosages.dosage_NV, *rows, prepared.families, chosen.components, config.seed)
 
 
 def attribute_genome(
@@ -328,8 +238,8 @@ def attribute_genome(
 ) -> None:
     """region_attribution.tsv: how much worse partners are found without each region."""
     features_NRHD = store.features(people["sample_id"].tolist())
-    drawn = {"draws": config.attribution.draws, "permutations": config.attribution.permutations, "seed": config.seed}
-    table = attribute_regions(model, name, features_NRHD, z_fmri_BE, store.regions, families, progress=True, **drawn)
+    settings = AttributionSettings(families, config.attribution.draws, config.attribution.permutations, config.seed)
+    table = attribute_regions(model, name, features_NRHD, z_fmri_BE, store.regions, settings, progress=True)
     write_atomically(Path(config.out) / "region_attribution.tsv", partial(table.to_csv, sep="\t", index=False))
 
 
@@ -341,35 +251,13 @@ def attribute_brains(
     families: list[str],
     notes: RunNotes,
 ) -> None:
-    """voxel_attribution.nii.gz and its t map: which voxels draw some people's scans to their own genomes."""
-    first_of = {family: person for person, family in reversed(list(enumerate(families)))}
-    shown = sorted(first_of.values())[: config.attribution.people]
-    maps, short, run = [], 0, bold_store.open_run(dataset.paths[shown[0]][0])
-    steps = {"steps": config.attribution.steps, "max_steps": config.attribution.max_steps}
-    for person in tqdm(shown, desc="voxels", unit="person"):
-        require_one_space(run, dataset.paths[person])
-        each = attribute_voxels(model, dataset.windows_of(person), z_dna_BE[person], **steps)
-        maps.append(each.map_DHW)
-        short += not each.complete
-    group = average_maps(maps, [families[person] for person in shown])
-    notes.say(
-        "Voxel maps: integrated gradients of the similarity of scan and own genome, less that of the scan's mean volume; the "
-        f"mean of {len(shown)} people of as many families; {short} of them miss completeness by more than 1 %. What any genome "
-        "would be credited with is in them."
-    )
-    write_map(group.mean_DHW, run, Path(config.out) / "voxel_attribution.nii.gz")
-    write_map(group.t_DHW, run, Path(config.out) / "voxel_attribution_t.nii.gz")
-
-
-def require_one_space(first: bold_store.StoredRun, paths: list[str]) -> None:
-    """All runs of a group map lie on one grid in one place."""
-    for path in paths:
-        affine = np.asarray(bold_store.open_run(path).header["affine"])
-        if not np.allclose(affine, first.header["affine"], atol=1e-3):
-            raise ValueError(
-                f"Voxel maps: runs in one space were expected, got another affine than that of {first.path}.\n"
-                f"  file: {path}\n  fix: bring the runs into one space, MNI say, or set attribution.people=0."
-            )
+    """voxel_attribution*.nii.gz: which voxels draw people's scans to their own genomes, and to these rather than to others."""
+    chosen = config.attribution
+    found = attribute_group(model, dataset, z_dna_BE, families, chosen.people, chosen.steps, chosen.max_steps)
+    notes.say(found.describe())
+    for name, group in (("voxel_attribution", found.map), ("voxel_attribution_apart", found.apart)):
+        write_map(group.mean_DHW, found.run, Path(config.out) / f"{name}.nii.gz")
+        write_map(group.t_DHW, found.run, Path(config.out) / f"{name}_t.nii.gz")
 
 
 def export_embeddings(
@@ -390,9 +278,7 @@ def export_embeddings(
 def write_records(config: EvaluateConfig, recorded: dict[str, Any], metrics: dict[str, Any], notes: RunNotes) -> None:
     """notes.json, provenance.json and, last because it marks the run as finished, metrics.json."""
     out = Path(config.out)
-    keys = ("participants", "kinship", "genotypes", "reference", "regions", "pairs", "id_map", "mask", "truth")
-    inputs = {key: config.data.path(key) for key in keys} | {"checkpoint": config.checkpoint}
-    inputs["split"] = Path(config.checkpoint).parent / "split.json"
+    inputs = config.data.tables() | {"checkpoint": config.checkpoint, "split": Path(config.checkpoint).parent / "split.json"}
     notes.write(out)
     checkpoints.write_json(out / "provenance.json", checkpoints.provenance(inputs, {"checkpoint_description": recorded}))
     checkpoints.write_json(out / "metrics.json", metrics)
@@ -403,68 +289,24 @@ def evaluate_phenotypes(
 ) -> None:
     """Predictions of everybody, and the scores of those who are new to the checkpoint and have a value."""
     recorded, targets = weights.description, targets_from_json(weights.description["targets"])
-    model = build_model(recorded, weights.state, targets).to(accelerator.device)
-    checkpoints.load_weights(Path(config.checkpoint), model)
+    model = rebuild_phenotype(recorded, weights.state, specify_targets(targets)).to(accelerator.device)
     dataset = PeopleDataset(prepared.people, prepared.runs, prepared.stores, recorded["window"], config.seed)
     place = accelerator.device, accelerator.process_index, accelerator.num_processes
     title = "people" if accelerator.is_main_process else None
     predicted = targets.in_units(predict_people(model, dataset, *place, config.windows_at_once, title))
-    if accelerator.is_main_process:
-        write_predictions(config, prepared, targets, predicted, recorded, notes)
-
-
-def write_predictions(
-    config: EvaluateConfig,
-    prepared: Prepared,
-    targets: FittedTargets,
-    predicted: dict[str, np.ndarray],
-    recorded: dict[str, Any],
-    notes: RunNotes,
-) -> None:
-    """predictions.csv of everybody first; then scores of those who are new to the checkpoint and have a value."""
-    out, people, families, new_N = Path(config.out), prepared.people, prepared.families, prepared.new_N
-    ids = people["subject_id"].tolist()
-    table, observed = {"subject_id": ids, "seen_in_training": ~new_N}, {}
-    for target in targets.targets:
-        whole = ScoredFold("all", ids, families, np.full(len(ids), np.nan), {target.name: predicted[target.name]})
-        rows = predictions_table([whole], target.classes).drop(columns=["subject_id", "fold", "observed"])
-        observed[target.name], note = known_values(people, targets, target)
-        if note:
-            notes.say(note)
-        if target.name in people:
-            table[f"{target.name} (observed)"] = people[target.name].tolist()
-        table |= dict(rows.items())
-    write_atomically(out / "predictions.csv", partial(pd.DataFrame(table).to_csv, index=False))
-    figures = {}
-    for target in targets.targets:
-        rows = np.flatnonzero(np.isfinite(observed[target.name]) & new_N)
-        if len(rows) < 2 or len({families[row] for row in rows}) < 2:
-            continue
-        new = [ids[row] for row in rows], [families[row] for row in rows], observed[target.name][rows]
-        scored = ScoredFold("all", *new, {MODEL: predicted[target.name][rows]})
-        entry = compare_rivals(target.task, [scored], MODEL, config.evaluation.resamples, config.seed)
-        freed_of = targets.covariates.names if targets.covariates and target.slopes else []
-        positive = target.classes[1] if target.task == "binary" else None
-        entry |= {"residualised_on": freed_of, "planted": None, "positive_class": positive}
-        figures[target.name] = {metric: each["value"] for metric, each in entry["figures"][MODEL].items()} | {"comparison": entry}
-        Console(width=None if sys.stdout.isatty() else 120).print(comparison_table(target.name, entry))
-    metrics = {"phenotype": figures, "people": {"predicted": len(ids), "seen": prepared.seen}}
-    write_records(config, recorded, metrics, notes)
-    print(f"Predictions of {len(ids)} people are in {out / 'predictions.csv'}")
-
-
-def known_values(people: pd.DataFrame, targets: FittedTargets, target: TargetCoding) -> tuple[np.ndarray, str | None]:
-    """What people really have, NaN where it is not known, and why nobody of them can be scored, where that is so.
-
-    The predictions need none of it: a table without the covariates, or with other classes, costs the scores alone.
-    """
-    nothing_N = np.full(len(people), np.nan)
-    if target.name not in people or people[target.name].isna().all():
-        return nothing_N, None
-    try:
-        return targets.observed(people, target), None
-    except ValueError as error:
-        return nothing_N, f"{target.name} is predicted, but not scored: {error}"
+    if not accelerator.is_main_process:
+        return
+    out, people, new = Path(config.out), prepared.people, prepared.new
+    table = tabulate_predictions(people, targets, predicted, new.new_N)
+    write_atomically(out / "predictions.csv", partial(table.to_csv, index=False))
+    drawn = config.evaluation.resamples, config.seed
+    scores = score_predictions(people, targets, predicted, prepared.families, new.new_N, *drawn)
+    for note in scores.notes:
+        notes.say(note)
+    for name, entry in scores.entries.items():
+        Console(width=None if sys.stdout.isatty() else 120).print(comparison_table(name, entry["comparison"]))
+    write_records(config, recorded, {"phenotype": scores.entries, "people": {"predicted": len(people), "seen": new.seen}}, notes)
+    print(f"Predictions of {len(people)} people are in {out / 'predictions.csv'}")
 
 
 if __name__ == "__main__":

@@ -101,7 +101,8 @@ def full_alignment(folder: Path) -> Path:
     volume[6:10, 8:14, 8:12], volume[12:14, 10:12, 10:14] = 1.0, -0.5
     affine = np.diag([8.0, 8, 8, 1])
     affine[:3, 3] = -80, -110, -70
-    nib.save(nib.Nifti1Image(volume, affine), folder / "voxel_attribution.nii.gz")
+    for name in ("voxel_attribution", "voxel_attribution_apart"):
+        nib.save(nib.Nifti1Image(volume, affine), folder / f"{name}.nii.gz")
     (folder / "notes.json").write_text(
         json.dumps({"notes": [f"sub-{IDS[0]} has 40 frames & <few>", "NDARINVTRAIN9 moved", f"{FAMILIES[3]} is torn"]})
     )

@@ -243,8 +243,8 @@ HOLE = np.where(np.arange(24).reshape(8, 3) == 4, np.nan, np.arange(24).reshape(
     ("call", "message"),
     [
         (lambda: small(task="rank"), "one of the tasks regression, binary, multiclass, ordinal was expected, got 'rank'"),
-        (lambda: small(groups_N=list("abc")), "a family for each of 8 targets was expected, got 3"),
-        (lambda: small(groups_N=[*"abcdefg", None]), "got none in 1 rows, first in row 7"),
+        (lambda: small(groups_N=list("abc")), "a family for each of 8 people was expected, got 3 labels"),
+        (lambda: small(groups_N=[*"abcdefg", None]), "got 8 labels, 1 of them blank, first in row 7"),
         (lambda: small(groups_N=list("abcdefga")), "families on one side of the fold were expected, got a on both"),
         (lambda: small(groups_N=list("aaaaaabc")), r"2 families or more with a target were expected .* got 1 \(6 rows\)"),
         (lambda: small(targets_N=np.full(8, np.nan)), r"got 0 \(0 rows\)"),
@@ -265,7 +265,7 @@ HOLE = np.where(np.arange(24).reshape(8, 3) == 4, np.nan, np.arange(24).reshape(
             "with a target was expected, got none of 1",
         ),
         (lambda: permute_labels(np.ones(4), Fold([0, 1, 2], [3]), list("aabc"), 0), "two families of one size or more .* got 2"),
-        (lambda: permute_labels(np.ones(4), Fold([0, 1, 2], [3]), list("abc"), 0), "each of 4 targets was expected, got 3"),
+        (lambda: permute_labels(np.ones(4), Fold([0, 1, 2], [3]), list("abc"), 0), "each of 4 people was expected, got 3"),
     ],
 )
 def test_baselines_refuse_what_teaches_nothing(call, message):

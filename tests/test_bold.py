@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from brainmt_align.data import bold_values
-from brainmt_align.data.bold import MASK_FILE, NON_ZERO, read_bold, read_size
+from brainmt_align.data.bold import MASK_FILE, NON_ZERO, read_bold, read_size, voxels_apart
 
 SHAPE = (5, 6, 4)
 FRAMES = 9
@@ -342,3 +342,14 @@ def test_read_bold_reads_a_real_resting_state_run_without_mask(real_dir):
     found = read_bold(path)
     assert (found.grid, found.tr_s, found.mask_rule) == ((46, 46, 26), 2.52, NON_ZERO)
     np.testing.assert_allclose(dense(found), naive(path, None, "global"), rtol=1e-3, atol=1e-3)
+
+
+def test_voxels_apart_is_the_farthest_corner_in_voxels_of_the_first_grid():
+    affine, other = np.diag([2.0, 2, 4, 1]), np.diag([2.0, 2, 4, 1])
+    assert voxels_apart((3, 4, 5), affine, other) == 0
+    other[2, 3] = -6
+    assert voxels_apart((3, 4, 5), affine, other) == pytest.approx(1.5)
+    other[2, 2] = 5  # the last of five slices moves by 4 mm more
+    assert voxels_apart((3, 4, 5), affine, other) == pytest.approx(1.5)
+    other[2, 3] = 0
+    assert voxels_apart((3, 4, 5), affine.tolist(), other.tolist()) == pytest.approx(1.0)

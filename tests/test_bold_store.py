@@ -162,7 +162,9 @@ def test_build_reports_all_bad_runs_at_once_and_keeps_the_good_ones(tmp_path, ta
     content = Path(table["bold_path"][0]).read_bytes()
     Path(table["bold_path"][0]).write_bytes(content[: len(content) // 2])
     table.loc[2, "bold_path"] = str(tmp_path / "absent.nii.gz")
-    with pytest.raises(ValueError, match=r"(?s)all 3 runs .*got 2 that cannot be .*\na: NIfTI: a whole.*\nc: NIfTI: a file was"):
+    with pytest.raises(
+        ValueError, match=r"(?s)all 3 runs .*got 2 that cannot be .*\n  - a: NIfTI: a whole.*\n  - c: NIfTI: a file was"
+    ):
         build(table, tmp_path / "store", progress=False)
     good = tmp_path / "store" / "RAS_global" / "b.safetensors"
     assert list(good.parent.iterdir()) == [good]
@@ -178,8 +180,8 @@ def test_build_shows_ten_bad_runs_and_counts_the_others(tmp_path):
     with pytest.raises(ValueError, match="got 41 that cannot be") as caught:
         build(runs, tmp_path / "store", progress=False)
     lines = str(caught.value).splitlines()
-    assert [line.split(":")[0] for line in lines if line.startswith("r")] == names[:10]
-    assert lines[-1] == "… and 31 more"
+    assert [line[4:].split(":")[0] for line in lines if line.startswith("  - r")] == names[:10]
+    assert "  - … and 31 more" in lines
 
 
 def test_build_refuses_a_store_that_cannot_be_written_to_before_it_reads_a_scan(tmp_path, table, monkeypatch):

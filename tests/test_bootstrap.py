@@ -195,8 +195,8 @@ def test_delong_of_scores_without_variance_tests_nothing():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: family_weights([], 5, 0), "a family for every row of one or more, got 0 rows"),
-        (lambda: family_weights(["a", None], 5, 0), "got 2 rows of which 1 have none, the first of them row 1"),
+        (lambda: family_weights([], 5, 0), "a family for each of 1 people was expected, got 0 labels"),
+        (lambda: family_weights(["a", None], 5, 0), "got 2 labels, 1 of them blank, first in row 1"),
         (lambda: family_weights(["a"], 0, 0), "1 resample or more, got 0"),
         (lambda: compare("regression", [1.0], {"a": [1.0]}, [0], [0], "b"), "a reference among the rivals a, got 'b'"),
         (lambda: compare("regression", [1.0], {"a": [1.0, 2.0]}, [0], [0], "a"), "each of 1 observed values, got 2 of a"),

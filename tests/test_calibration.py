@@ -9,7 +9,7 @@ from scipy.stats import binom
 from benchmarks.calibration import FLAGGED, STRENGTHS, examine, significant
 from brainmt_align.evaluation.verdict import give_verdict
 
-NULLS, CONFOUNDED, PLANTED = 200, 40, 8
+NULLS, CONFOUNDED, PLANTED, OTHERS = 200, 40, 8, 6
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +57,28 @@ def test_evaluate_alignment_lets_planted_coupling_survive_and_comes_near_the_ora
     assert all(each.p_within <= 0.05 for each in strongest)
     assert not any(each.kind in ("nothing", "explained") for each in strongest), Counter(each.words for each in strongest)
     assert shares[-1] > 0.9 and min(shares) > 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "cause"), [("site", "site"), ("age", "age")])
+def test_evaluate_alignment_flags_a_cause_that_was_merged_and_one_that_bends_within_its_bands(kind, cause):
+    examined = [examine(kind, seed) for seed in range(OTHERS)]
+    assert all(each.p_overall <= 0.05 and each.kind in FLAGGED for each in examined), Counter(each.words for each in examined)
+    assert all(cause in each.explained_by for each in examined), Counter(each.words for each in examined)
+
+
+@pytest.mark.slow
+def test_evaluate_alignment_lets_coupling_survive_that_siblings_share_half_of():
+    weak, strong = ([examine("siblings", seed, strength) for seed in range(OTHERS)] for strength in (0.03, 0.3))
+    assert all(each.kind == "survives" and each.p_families <= 0.05 for each in strong), Counter(each.words for each in strong)
+    assert not any(each.kind == "explained" and "family resemblance" in each.explained_by for each in weak)
+
+
+@pytest.mark.slow
+def test_evaluate_alignment_says_that_identical_twins_test_nothing_within_families():
+    examined = [examine("twins", seed, 0.3) for seed in range(OTHERS)]
+    assert all(each.kind == "survives" and each.words.endswith("identical twins") for each in examined)
+    assert all(each.p_families == 1 for each in examined)
 
 
 @pytest.mark.parametrize(

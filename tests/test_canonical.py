@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy.linalg import subspace_angles
 from scipy.stats import binom
+from sklearn.cross_decomposition import CCA
 
-from brainmt_align.evaluation.canonical import canonical_correlations
+from brainmt_align.evaluation.canonical import canonical_correlations, canonical_rotations
 
 COHORTS = 200
 WITHIN_CHANCE = binom.interval(0.99, COHORTS, 0.05)  # how often 0.05 may be rejected in 200 null cohorts
@@ -172,3 +173,28 @@ def test_canonical_correlations_refuse_a_side_that_the_nuisance_tells():
     covariates = np.random.default_rng(0).standard_normal((30, 3))
     with pytest.raises(ValueError, match="features that vary beyond the nuisance were expected, got 2 that do not"):
         canonical_correlations(covariates[:, :2] * 1e3, sides(30)[1], nuisance_NZ=covariates)
+
+
+def test_canonical_rotations_make_uncorrelated_variates_of_two_widths():
+    rng = np.random.default_rng(3)
+    one, other = (np.linalg.qr(rng.standard_normal((30, width)))[0] for width in (4, 6))
+    turned = canonical_rotations(one, other)
+    crossed = (one @ turned.rotation_PP).T @ (other @ turned.rotation_QQ)
+    expected = np.zeros((4, 6))
+    expected[:4, :4] = np.diag(turned.correlations_K)
+    np.testing.assert_allclose(crossed, expected, atol=1e-12)
+    assert (np.diff(turned.correlations_K) <= 0).all()
+
+
+def test_canonical_rotations_give_the_variates_of_an_iterative_oracle():
+    rng = np.random.default_rng(3)
+    x = rng.standard_normal((100, 5))
+    y = x @ rng.standard_normal((5, 4)) + 2 * rng.standard_normal((100, 4))
+    whitened = [np.linalg.svd(side - side.mean(0), full_matrices=False)[0] for side in (x, y)]
+    turned = canonical_rotations(*whitened)
+    expected = CCA(2, scale=False, max_iter=10_000, tol=1e-12).fit_transform(x, y)
+    for ours, theirs in zip((whitened[0] @ turned.rotation_PP, whitened[1] @ turned.rotation_QQ), expected, strict=True):
+        agreement = [abs(np.corrcoef(ours[:, k], theirs[:, k])[0, 1]) for k in range(2)]
+        np.testing.assert_allclose(agreement, 1, atol=1e-5)
+    pairs = [np.corrcoef(expected[0][:, k], expected[1][:, k])[0, 1] for k in range(2)]
+    np.testing.assert_allclose(turned.correlations_K[:2], pairs, atol=1e-6)

@@ -2,10 +2,8 @@
 
 import numpy as np
 import pytest
-from sklearn.cross_decomposition import CCA
 
-from brainmt_align.evaluation import cca_rival as room
-from brainmt_align.evaluation.cca_rival import cca_rival
+from brainmt_align.evaluation.cca_rival import cca_rival, rows_to_learn_from
 from brainmt_align.evaluation.ranks import rank_both_ways
 
 PEOPLE, FIT, SCORED = 240, np.arange(160), np.arange(160, 240)
@@ -47,20 +45,6 @@ def test_cca_rival_gives_unit_vectors_of_the_scored_people_in_their_order():
     np.testing.assert_allclose(shuffled @ asked.T, (candidate @ query.T)[np.ix_(order, order)], atol=1e-4)
 
 
-def test_correlate_gives_the_canonical_variates_of_an_iterative_oracle():
-    rng = np.random.default_rng(3)
-    x = rng.standard_normal((100, 5))
-    y = x @ rng.standard_normal((5, 4)) + 2 * rng.standard_normal((100, 4))
-    whitened = [np.linalg.svd(side - side.mean(0), full_matrices=False)[0] for side in (x, y)]
-    canonical = room._correlate(*whitened, components=2)
-    expected = CCA(2, scale=False, max_iter=10_000, tol=1e-12).fit_transform(x, y)
-    for ours, theirs in zip((whitened[0] @ canonical.weights_x_PK, whitened[1] @ canonical.weights_y_PK), expected, strict=True):
-        agreement = [abs(np.corrcoef(ours[:, k], theirs[:, k])[0, 1]) for k in range(2)]
-        np.testing.assert_allclose(agreement, 1, atol=1e-5)
-    pairs = [np.corrcoef(expected[0][:, k], expected[1][:, k])[0, 1] for k in range(2)]
-    np.testing.assert_allclose(canonical.correlations_K, pairs, atol=1e-6)
-
-
 def test_cca_rival_leaves_out_constant_columns():
     connectivity, dosage = two_sides(2, shared=4)
     padded = np.concatenate([dosage, np.full((PEOPLE, 3), 2.0)], axis=1)
@@ -81,3 +65,12 @@ def test_cca_rival_refuses_what_it_cannot_learn_from():
     dosage[3, 5] = np.nan
     with pytest.raises(ValueError, match="got others in dosages, first in row 3"):
         cca_rival(connectivity, dosage, FIT, SCORED, FAMILIES)
+
+
+def test_rows_to_learn_from_are_those_of_the_training_people_and_enough_of_them():
+    ids = [f"{row:03}" for row in range(40)]
+    rows = rows_to_learn_from(ids, [*ids[39:14:-1], "elsewhere"], "best.safetensors")
+    np.testing.assert_array_equal(rows, range(15, 40))
+    for learned_from, found in ((ids[:19], 19), (None, 0)):
+        with pytest.raises(ValueError, match=rf"20 of the checkpoint's training .* got {found}\.\n  file: best\.safetensors"):
+            rows_to_learn_from(ids, learned_from, "best.safetensors")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import r2_score, roc_auc_score
 
-from brainmt_align.evaluation.comparison import ScoredFold, compare_rivals, pool, predictions_table
+from brainmt_align.evaluation.comparison import ScoredFold, compare_rivals, metrics_entry, pool, predictions_table
 
 
 def folds_of(task: str, families: bool = False) -> list[ScoredFold]:
@@ -78,3 +78,10 @@ def test_predictions_table_has_everybody_with_a_column_a_rival_and_class():
     assert len(table) == 80 and set(table["observed"].dropna()) == {"control", "case"} and table["observed"].isna().sum() == 2
     values = {each: 7.0 for fold in folds_of("regression") for each in fold.subject_ids}
     assert (predictions_table(folds_of("regression"), [], values)["value"] == 7).all()
+
+
+def test_metrics_entry_has_the_references_bare_figures_beside_the_comparison():
+    compared = compare_rivals("regression", folds_of("regression"), "model", 200, 0)
+    entry = metrics_entry(compared)
+    assert entry["comparison"] is compared and entry["r2"] == compared["figures"]["model"]["r2"]["value"]
+    assert set(entry) == {*compared["figures"]["model"], "comparison"}

@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -71,6 +72,8 @@ def test_load_config_leaves_a_named_root_alone(tmp_path):
     [
         (["train.epoch=3"], r"got train\.epoch.*\n.*command line\n.*known keys here are epochs, batch_size"),
         (["windwo=3"], r"known keys here are data, stores"),
+        (["resamples=500"], r"got resamples\.\n.*\n  fix: write evaluation\.resamples; known keys here are data"),
+        (["split.reltives=[a]"], r"fix: write split\.relatives; known keys here are file"),
         (
             ["train.epochs=many"],
             r"train\.epochs must be a whole number; got 'many'\.\n  where: train\.epochs=many on the command",
@@ -186,3 +189,21 @@ def test_load_config_refuses_what_runs_share_inside_a_run_folder(tmp_path, key):
     words = [f"out={tmp_path / 'run'}", f"{key}={tmp_path / 'run' / 'inner'}", "data.simulate=true"]
     with pytest.raises(ValueError, match=rf"{key} must lie outside of the run folder out=.*run; got .*inner"):
         load_config(ContrastiveConfig, words)
+
+
+def test_describe_input_says_what_a_model_of_these_inputs_must_be_fed():
+    config, store = load_config(ContrastiveConfig, ["data.orientation=LPS", "dna.region_pooling=mean"]), SimpleNamespace()
+    store.description = {"fingerprint": "f", "regions": {"A": "1:0-8"}}
+    both = config.describe_input((5, 4, 6), {"caduceus": store})
+    scans = {"volume_shape": (5, 4, 6), "orientation": "LPS", "normalisation": "global", "fmri_pooling": "cls"}
+    assert both == {**scans, "region_pooling": "mean", "dna": {"caduceus": store.description}}
+    assert config.describe_input((5, 4, 6), {}, "fmri") == scans
+    assert config.describe_input(None, {"caduceus": store}, "dna") == {key: both[key] for key in ("region_pooling", "dna")}
+
+
+def test_family_columns_are_each_named_once():
+    config = load_config(ContrastiveConfig, ["data.root=x", "split.groups=clan", "split.relatives=[mother_id,clan]"])
+    assert config.split.family_columns() == ["clan", "mother_id"]
+    assert load_config(ContrastiveConfig, ["data.root=x"]).split.family_columns() == []
+    with pytest.raises(ValueError, match=r"Columns of families are no strata.*got 'mother_id'"):
+        load_config(ContrastiveConfig, ["data.root=x", "split.relatives=[mother_id]", "evaluation.strata=[mother_id]"])

@@ -1,11 +1,12 @@
 """Configuration of files, stores and the DNA encoder: what reaches the encoder and the store, and what is refused."""
 
 import inspect
+from pathlib import Path
 
 import pytest
 
 from brainmt_align.config import ContrastiveConfig, EmbedDNAConfig, load_config, to_yaml
-from brainmt_align.config_data import DNAConfig
+from brainmt_align.config_data import DataConfig, DNAConfig
 from brainmt_align.data import dna_audit, dna_store
 from brainmt_align.data.genotype_checks import MISSING_POLICIES, UNPHASED_POLICIES
 from encoders import load_dna_encoder
@@ -66,3 +67,11 @@ def test_load_config_refuses_keys_of_options_in_a_file_that_are_no_text(tmp_path
         load_config(EmbedDNAConfig, [f"config={tmp_path / 'a.yaml'}"])
     with pytest.raises(ValueError, match=r"YAML configuration was expected, got something else: Incompat.*\n  file: .*b\.yaml"):
         load_config(EmbedDNAConfig, [f"config={tmp_path / 'b.yaml'}"])
+
+
+def test_tables_are_the_files_whose_hashes_a_run_records():
+    tables = DataConfig(root="/cohort", kinship="rel.dat").tables()
+    assert tables["kinship"] == Path("/cohort/rel.dat") and tables["truth"] is None
+    assert set(tables) == {
+        "participants", "kinship", "genotypes", "reference", "regions", "pairs", "id_map", "mask", "truth",
+    }  # fmt: skip

@@ -62,6 +62,13 @@ def test_load_config_takes_the_people_of_the_run_behind_the_checkpoint(tmp_path)
     assert config.data.orientation == "RAS"  # the checkpoint itself says how its scans lie
 
 
+def test_load_config_takes_all_that_an_alignment_was_told_of_relatives(tmp_path):
+    words = ["data.root=/cohort", "data.kinship=rel.dat", "data.kinship_threshold=0.0884", "split.relatives=[mother_id]"]
+    run = run_of(tmp_path / "run", ContrastiveConfig, words)
+    config = load_config(EvaluateConfig, [f"checkpoint={run / 'best.safetensors'}"])
+    assert (config.data.kinship, config.data.kinship_threshold, config.relatives) == ("rel.dat", 0.0884, ("mother_id",))
+
+
 def test_load_config_takes_the_encoder_alone_when_other_people_are_named(tmp_path):
     run = run_of(tmp_path / "run", ContrastiveConfig, ["data.root=/cohort", "data.bold=b", "split.groups=clan", "dna.layer=2"])
     config = load_config(EvaluateConfig, ["data.root=/other", f"checkpoint={run / 'best.safetensors'}"])

@@ -56,7 +56,7 @@ def test_evaluate_alignment_has_the_names_of_the_contract_and_survives_json():
     chosen = settings(strata=("population", "age"), bands={"age": 20}, covariates=("population", "age"), pool_size=10)
     metrics, nulls = evaluate_alignment(z_fmri, z_dna, people, chosen, z_fmri @ z_dna.T, {COVARIATES_ONLY: rival})
     assert json.loads(json.dumps(metrics)) == metrics
-    assert list(metrics) == ["retrieval", "strata", "matched", "rivals", "tests", "verdict"]
+    assert list(metrics) == ["retrieval", "strata", "matched", "rivals", "tests", "verdict", "left_out"]
     names = ["overall", "within strata", "within population", "within age", "within families"]
     assert list(metrics["tests"]) == names and set(nulls["test"]) == set(names) and list(nulls) == ["test", "statistic"]
     for direction in ("fmri_to_dna", "dna_to_fmri"):
@@ -125,3 +125,50 @@ def test_evaluate_alignment_refuses_strata_of_one():
     z_fmri, z_dna, people = cohort("null", 11)
     with pytest.raises(ValueError, match="one stratum of 10 people or more was expected"):
         evaluate_alignment(z_fmri, z_dna, people, settings(strata=("subject_id",)))
+
+
+def test_evaluate_alignment_says_what_it_could_not_make():
+    z_fmri, z_dna, people = cohort("planted", 12)
+    people = people.assign(field="3T", code=np.arange(N) % 40)
+    quick = {"strata": ("population", "code"), "categories": ("code",)}
+    constant = evaluate_alignment(z_fmri, z_dna, people, settings(**quick, covariates=("field",))).metrics
+    assert constant["matched"] is None and constant["rivals"] == {} and "within code" not in constant["tests"]
+    assert constant["left_out"] == [
+        "No test within code alone: no 10 people are alike in it.",
+        "No model of covariates only and no matched pools: all people are alike in field.",
+    ]
+    two = settings(groups_N=["a"] * 60 + ["b"] * 60, strata=(), covariates=("age",))
+    assert evaluate_alignment(z_fmri, z_dna, people, two).metrics["left_out"] == [
+        "No model of covariates only: it learns from 3 families or more, got 2."
+    ]
+    one = settings(groups_N=["a"] * N, strata=(), covariates=("age",))
+    assert evaluate_alignment(z_fmri, z_dna, people, one).metrics["left_out"][-1] == (
+        "No pools matched by age: the largest family leaves no stranger to be matched with."
+    )
+    assert evaluate_alignment(z_fmri, z_dna, people, settings(covariates=("age",))).metrics["left_out"] == []
+
+
+def test_evaluate_alignment_takes_what_relatives_share_from_kinship():
+    z_fmri, z_dna, people = cohort("planted", 13)
+    families = [*FAMILIES[:60], *range(60, N)]  # 30 pairs: half of them identical twins, half siblings; 60 people alone
+    shared_N = [1.0] * 30 + [0.5] * 30 + [0.0] * 60
+    found = evaluate_alignment(z_fmri, z_dna, people, settings(groups_N=families, shared_N=shared_N)).metrics
+    assert found["tests"]["within families"]["shared"] == 0.75
+    usual = evaluate_alignment(z_fmri, z_dna, people, settings(groups_N=families)).metrics
+    assert usual["tests"]["within families"]["shared"] == 0.5
+    with pytest.raises(ValueError, match="3 shares of families; 2 shares of families that are not from 0 to 1"):
+        evaluate_alignment(z_fmri, z_dna, people, settings(shared_N=[0.5, 1.5, np.nan]))
+
+
+def test_evaluate_alignment_holds_matched_pools_against_a_model_that_sees_covariates_only():
+    """Age alone is shared, so that nobody is to lead it, though both are above chance: 20 people in 120 are not of one age."""
+    sure = above = 0
+    for seed in range(6):
+        z_fmri, z_dna, people = cohort("null", seed)
+        offset_NE = np.outer((people["age"] - 60) ** 2 / 200, np.random.default_rng(seed).standard_normal(E))
+        chosen = settings(strata=(), covariates=("age", "sex", "population"), seed=seed)
+        matched = evaluate_alignment(z_fmri + 0.3 * offset_NE, z_dna + 0.3 * offset_NE, people, chosen).metrics["matched"]
+        ways = [(matched[way], matched["rivals"][COVARIATES_ONLY][way]) for way in ("fmri_to_dna", "dna_to_fmri")]
+        sure += all(theirs["lead"]["mean_log_rank"][1] > 0 for _, theirs in ways)
+        above += all(ours["mrr"] > ours["chance_mrr"] < theirs["mrr"] for ours, theirs in ways)
+    assert sure == 0 and above >= 5

@@ -4,11 +4,14 @@ import warnings
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 
 from brainmt_align.data.bold_store import build_run, open_run
 from brainmt_align.evaluation.connectivity import (
     atlas_regions,
+    cohort_connectivity,
+    cohort_regions,
     connectivity,
     grid_regions,
     people_connectivity,
@@ -88,6 +91,13 @@ def test_atlas_regions_number_what_is_left_in_order_and_name_what_is_lost(tmp_pa
         labels = atlas_regions(atlas, [run])
     assert set(labels[run.voxels()]) == {1, 2, 3}
     assert (labels == 0).sum() == 60
+
+
+def test_cohort_regions_are_the_atlas_where_one_is_named_and_the_grid_otherwise(tmp_path):
+    run = stored(tmp_path)
+    atlas = save_atlas(tmp_path / "atlas.nii.gz", REGIONS_XYZ.astype(np.int16))
+    np.testing.assert_array_equal(cohort_regions([run.path], 5, 1), grid_regions([run], 5, seed=1))
+    np.testing.assert_array_equal(cohort_regions([run.path], 5, 1, atlas), atlas_regions(atlas, [run]))
 
 
 def test_region_series_equal_the_means_of_a_loop(tmp_path, monkeypatch):
@@ -218,3 +228,20 @@ def test_atlas_regions_refuse_what_is_no_atlas(tmp_path):
 def test_connectivity_refuses_what_has_none(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_cohort_connectivity_is_that_of_each_persons_runs_in_the_order_asked_for(tmp_path):
+    paths = [str(stored(tmp_path, f"r{at}", at).path) for at in range(4)]
+    runs = pd.DataFrame({"subject_id": ["b", "a", "b", "c"], "store_path": paths})
+    found = cohort_connectivity(runs, ["a", "b"], 5, seed=3)
+    labels = grid_regions([open_run(paths[row]) for row in (1, 0, 2)], 5, seed=3)
+    np.testing.assert_array_equal(found.edges_NF, people_connectivity([[paths[1]], [paths[0], paths[2]]], labels))
+    assert found.regions == 5
+    atlas = save_atlas(tmp_path / "atlas.nii.gz", REGIONS_XYZ.astype(np.int16))
+    assert cohort_connectivity(runs, ["a"], 5, seed=3, atlas=atlas).regions == 4
+
+
+def test_cohort_connectivity_names_people_without_runs(tmp_path):
+    runs = pd.DataFrame({"subject_id": ["a"], "store_path": [str(stored(tmp_path).path)]})
+    with pytest.raises(ValueError, match="stored runs of 3 people were expected, got none of 2: b, c"):
+        cohort_connectivity(runs, ["a", "b", "c"], 5, seed=0)

@@ -116,3 +116,12 @@ def test_epoch_batches_follow_the_order_that_they_tell():
     sampler = EpochBatches(20, 6, seed=1)
     sampler.epoch = 3
     assert [index.person for batch in sampler for index in batch] == sampler.order()[:18].tolist()
+
+
+def test_epoch_batches_fill_whole_steps():
+    batches = EpochBatches(23, 2, 0, num_processes=2)
+    assert (len(batches), batches.steps(), batches.steps(2), batches.steps(5)) == (5, 5, 2, 1)
+    with pytest.raises(
+        ValueError, match=r"train\.accumulate must be at most 5, the batches of 4 that 23 training people fill; got 6"
+    ):
+        batches.steps(6)

@@ -17,7 +17,7 @@ def random_dna(length: int, seed: int = 0) -> str:
     return "".join(random.Random(seed).choices("ACGT", k=length))
 
 
-@pytest.mark.parametrize("room", ["", ".dna", *(f".{name}" for name in DNA_ENCODERS)])
+@pytest.mark.parametrize("room", ["", ".dna_network", *(f".{name}" for name in DNA_ENCODERS)])
 def test_examples_of_the_rooms_run(room):
     ran = doctest.testmod(importlib.import_module(f"encoders{room}"))
     assert ran.attempted and not ran.failed

@@ -95,3 +95,10 @@ def test_read_dosages_refuses_what_leaves_nothing_to_count(tmp_path):
         read_dosages(files.genotypes, [("1", 0, 30, "A")], max_missing=1.5)
     with pytest.raises(ValueError, match="Contig 7 is not in the file"):
         read_dosages(files.genotypes, [("7", 0, 30, "A")])
+
+
+def test_describe_counts_what_was_read_and_left_out(tmp_path):
+    files = write_files(tmp_path, REFERENCE, VARIANTS)
+    got = read_dosages(files.genotypes, [("1", 0, 30, "A")])
+    told = f"{len(got.variants)} dosages; {got.left_out_rare} of rare alleles and {got.left_out} of others are left out"
+    assert got.describe() == told and got.left_out > 0

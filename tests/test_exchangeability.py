@@ -105,7 +105,7 @@ def test_exchangeable_rows_refuse_values_that_are_not_finite(place):
 
 
 def test_exchangeable_rows_refuse_blank_groups():
-    with pytest.raises(ValueError, match="got none for 1 people, first in row 2"):
+    with pytest.raises(ValueError, match="1 of them blank, first in row 2"):
         exchangeable_rows([nuisance(4, 2)], None, ["a", "b", None, "c"])
 
 

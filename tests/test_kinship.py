@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from brainmt_align.data.kinship import families, families_of, join_groups, read_kinship
+from brainmt_align.data.kinship import families, families_of, family_shares, join_groups, read_kinship
 
 KING = "FID1 ID1 FID2 ID2 N_SNP HetHet IBS0 Kinship\nf1 sub-01 f1 02 9000 0.1 0.01 0.2512\nf2 0003 f1 02 9000 0.1 0.01 -0.0130\n"
 PLINK = "#FID1 IID1 FID2 IID2 NSNP HETHET IBS0 KINSHIP\nf1 01 f1 02 9000 0.1 0.01 0.2512\nf2 0003 f1 02 9000 0.1 0.01 -1.3e-2\n"
@@ -165,3 +165,16 @@ def test_families_of_joins_a_column_and_a_table_of_kinship(tmp_path):
     assert families_of(half, ["mother_id", "father_id"]) == ["01", "02", "0003", "02"]
     with pytest.raises(ValueError, match="household"):
         families_of(people, ["household"])
+
+
+def test_family_shares_are_twice_the_kinship_averaged_over_the_own_family(tmp_path):
+    rows = ["a b 0.5", "c d 0.25", "d c 0.25", "c e 0.125", "c x 0.25", "g h 0.505", "g a 0.2", "i j -0.1"]
+    (tmp_path / "k.kin0").write_text("\n".join(["ID1 ID2 Kinship", *rows]))
+    people = pd.DataFrame({"subject_id": list("abcdefghij")})
+    shares_N = family_shares(people, ["1", "1", "2", "2", "2", "3", "4", "4", "5", "5"], tmp_path / "k.kin0")
+    assert shares_N.tolist() == [1, 1, 0.375, 0.25, 0.125, 0, 1, 1, 0, 0]  # d and e are no pair of the table, f is alone
+    assert family_shares(people, list("1122233445"), None) is None
+    with pytest.raises(ValueError, match="expected one label for each of 10 people, got 1"):
+        family_shares(people, ["1"], tmp_path / "k.kin0")
+    with pytest.raises(FileNotFoundError, match="Kinship: expected a file, found none"):
+        family_shares(people, list("1122233445"), tmp_path / "none")

@@ -27,6 +27,18 @@ def test_matched_pools_ignore_what_other_covariates_tell_and_deal_equals_at_rand
     assert all(len(set(pool)) == 5 for pool in pools_NM.tolist())
 
 
+def test_matched_pools_leave_a_model_that_knows_covariates_at_chance_where_they_are_equal_within_pools():
+    rng, hits = np.random.default_rng(3), []
+    for seed in range(40):
+        cells_N = np.repeat(np.arange(6), 20)
+        covariates_NK = np.eye(6)[cells_N]
+        known_NE = rng.standard_normal((6, 16))[cells_N]
+        pools_NM = matched_pools(covariates_NK, 10, seed=seed)
+        ranks_N, _ = rank_in_pools(known_NE, known_NE + rng.standard_normal((120, 16)), pools_NM)
+        hits.append((ranks_N == 1).mean())
+    assert np.mean(hits) == pytest.approx(0.1, abs=4 * np.std(hits) / np.sqrt(40))
+
+
 def test_rank_in_pools_counts_better_and_tied_candidates_of_the_pool_alone():
     rng = np.random.default_rng(1)
     z_query, z_candidate = rng.standard_normal((2, 30, 8))

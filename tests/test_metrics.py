@@ -7,7 +7,6 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from brainmt_align.evaluation.metrics import (
-    average_precision,
     chance_levels,
     chance_mean_reciprocal_rank,
     chance_median_rank,
@@ -91,6 +90,15 @@ TIED = [
 ]
 
 
+def counts_around_partners(scores, is_partner):
+    """Candidates above and level with each partner, then partners above and level with it."""
+    partners = scores[is_partner][:, None]
+    return *((scores > partners).sum(1), (scores == partners).sum(1)), *(
+        (partners < partners.T).sum(1),
+        (partners == partners.T).sum(1),
+    )
+
+
 @pytest.mark.parametrize(("scores", "is_partner"), TIED)
 def test_rank_metrics_are_the_mean_over_all_orders_of_a_tie_group_with_several_partners(scores, is_partner):
     scores, is_partner = np.array(scores), np.array(is_partner, bool)
@@ -102,25 +110,20 @@ def test_rank_metrics_are_the_mean_over_all_orders_of_a_tie_group_with_several_p
     assert mean_reciprocal_rank(rank, ties, 6, positives) == pytest.approx(np.mean(1 / firsts))
     for k in range(1, 6):
         assert recall_at_k(rank, k, ties, 6, positives) == pytest.approx(np.mean(firsts <= k))
-    assert average_precision(is_partner, scores) == pytest.approx(precision)
+    assert expected_precision(*counts_around_partners(scores, is_partner)).mean() == pytest.approx(precision)
 
 
-def test_average_precision_is_that_of_sklearn_when_nothing_ties():
+def test_expected_precision_averages_to_that_of_sklearn_when_nothing_ties():
     rng = np.random.default_rng(0)
     for _ in range(20):
         is_partner, scores = rng.permutation(np.arange(50) < 7), rng.standard_normal(50)
-        assert average_precision(is_partner, scores) == pytest.approx(average_precision_score(is_partner, scores))
+        found = expected_precision(*counts_around_partners(scores, is_partner)).mean()
+        assert found == pytest.approx(average_precision_score(is_partner, scores))
 
 
-def test_average_precision_is_the_reciprocal_rank_of_an_only_partner():
-    assert average_precision([0, 1, 0, 0], [4, 3, 2, 1]) == 1 / 2
+def test_expected_precision_is_the_reciprocal_rank_of_an_only_partner():
+    assert expected_precision(1, 1, 0, 1) == 1 / 2
     assert expected_precision(2, 3, 0, 1) == pytest.approx(mean_reciprocal_rank([4], [3], 10))
-
-
-@pytest.mark.parametrize(("is_partner", "scores"), [([0, 0], [1, 2]), ([1, 0], [1, 2, 3]), ([[1]], [[1]])])
-def test_average_precision_refuses_a_query_without_partner_or_scores(is_partner, scores):
-    with pytest.raises(ValueError, match="one score a candidate and a true partner among them"):
-        average_precision(is_partner, scores)
 
 
 def test_mean_reciprocal_rank_averages_over_queries():

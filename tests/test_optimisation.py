@@ -10,10 +10,13 @@ from brainmt_align.model.heads import TargetSpec
 from brainmt_align.model.phenotype import PhenotypeModel, build_fmri_tower, parameter_depths
 from brainmt_align.training.optimisation import (
     adamw,
+    count_trained,
     one_cycle,
     parameter_groups,
+    require_cycles,
     require_finite,
     require_precision,
+    stopped_early,
     warm_restarts,
 )
 from encoders import BrainMT, BrainMTConfig
@@ -215,7 +218,7 @@ def test_require_finite_shortens_a_long_list():
     model = nn.Sequential(*(nn.Linear(1, 1, bias=False) for _ in range(7)))
     for layer in model:
         nn.init.constant_(layer.weight, float("nan"))
-    with pytest.raises(FloatingPointError, match=r"not finite: 0\.weight, .*, 4\.weight and 2 more\n"):
+    with pytest.raises(FloatingPointError, match=r"not finite: 0\.weight, .*, 4\.weight, … \(7 in all\)\n"):
         require_finite("gradient norm", float("nan"), 0, 0, model)
 
 
@@ -231,3 +234,22 @@ def test_require_precision_refuses_half_precision_without_a_cuda_device(monkeypa
         require_precision(None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     require_precision("fp16")
+
+
+def test_count_trained_leaves_out_frozen_parameters():
+    model = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 5, bias=False))
+    assert count_trained(model) == 18
+    model[0].requires_grad_(False)
+    assert count_trained(model) == 10
+
+
+def test_require_cycles_refuses_more_cycles_than_steps():
+    require_cycles(9, 9, "seed0_fold0")
+    with pytest.raises(ValueError, match=r"(?s)at most 9, the optimiser steps of seed0_fold0; got 10.*fix: set train\.cycles=1"):
+        require_cycles(10, 9, "seed0_fold0")
+
+
+def test_stopped_early_counts_the_epochs_since_the_first_of_the_best():
+    assert not stopped_early([], 1) and not stopped_early([1.0, 2.0, 3.0], None)
+    assert stopped_early([1.0, 2.0, 3.0], 2) and not stopped_early([1.0, 2.0, 3.0], 3)
+    assert stopped_early([1.0, 1.0], 1) and not stopped_early([3.0, 2.0, 1.0], 1)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from brainmt_align.evaluation.people_filter import nearest_names, select_people
+from brainmt_align.evaluation.people_filter import select_people
 
 PEOPLE = pd.DataFrame(
     {
@@ -47,7 +47,3 @@ def test_select_people_says_what_each_part_keeps_when_nobody_is_left():
 def test_select_people_refuses_a_range_that_is_none(where):
     with pytest.raises(ValueError, match=r"expected a range \(low, high\) of a column of numbers"):
         select_people(PEOPLE, where)
-
-
-def test_nearest_names_stops_after_the_most():
-    assert nearest_names(["AGE", "x", "y"], ["age"], most=2) == "AGE (nearest: age), x and 1 more"

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from brainmt_align.data.datasets import PeopleDataset
-from brainmt_align.evaluation.prediction import predict_people, prediction_loss
+from brainmt_align.data.targets import FittedTargets, TargetCoding
+from brainmt_align.evaluation.prediction import predict_people, prediction_loss, specify_targets
 from brainmt_align.model.heads import TargetSpec
 
 TARGETS = [TargetSpec("score", "regression", 0), TargetSpec("case", "binary", 2), TargetSpec("grade", "ordinal", 3)]
@@ -64,3 +65,10 @@ def test_prediction_loss_is_squared_error_and_log_likelihood_of_those_with_a_val
     weights_NP[0, 1] = 3
     weighted = np.mean([(1 + 0.25) / 2, -np.average(np.log([0.8, 0.9]), weights=[3, 1]), -np.mean(np.log([0.7, 1]))])
     assert prediction_loss(predictions, values_NP, weights_NP, TARGETS) == pytest.approx(weighted)
+
+
+def test_specify_targets_tells_name_task_and_number_of_classes():
+    codings = (TargetCoding("score", "regression"), TargetCoding("grade", "ordinal", ("low", "mid", "high")))
+    assert specify_targets(FittedTargets(codings, None)) == [
+        TargetSpec("score", "regression", 0), TargetSpec("grade", "ordinal", 3),
+    ]  # fmt: skip

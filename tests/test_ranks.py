@@ -6,7 +6,7 @@ import torch
 from scipy.stats import rankdata
 
 from brainmt_align.evaluation.metrics import recall_at_k
-from brainmt_align.evaluation.ranks import rank_both_ways, rank_matrix, rank_scores
+from brainmt_align.evaluation.ranks import rank_both_ways, rank_matrix, rank_pairs, rank_scores
 
 
 def unit(n, width, seed):
@@ -120,3 +120,12 @@ def test_rank_both_ways_names_the_row_that_is_not_finite(value):
 def test_rank_scores_refuses_what_is_no_finite_square(scores):
     with pytest.raises(ValueError, match="expected a square of finite numbers, got shape"):
         rank_scores(scores)
+
+
+def test_rank_pairs_are_the_ranks_both_ways_and_of_all_candidates():
+    z_fmri, z_dna = unit(20, 8, 6), unit(20, 8, 7)
+    ranked = rank_pairs(z_fmri, z_dna)
+    for found, wanted in zip(ranked.own, rank_both_ways(z_fmri, z_dna), strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    np.testing.assert_array_equal(ranked.fmri_to_dna_NN, rank_matrix(z_fmri, z_dna))
+    np.testing.assert_array_equal(ranked.dna_to_fmri_NN, rank_matrix(z_dna, z_fmri))

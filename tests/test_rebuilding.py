@@ -9,7 +9,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from brainmt_align.model.alignment import AlignmentModel, DNATower, FMRITower, fit_region_statistics
-from brainmt_align.model.rebuilding import model_fingerprint, rebuild_alignment
+from brainmt_align.model.heads import TargetSpec
+from brainmt_align.model.phenotype import PhenotypeModel, build_fmri_tower
+from brainmt_align.model.rebuilding import model_fingerprint, rebuild_alignment, rebuild_phenotype
 from brainmt_align.training.checkpoints import read_weights, save_weights
 from encoders import BrainMT, BrainMTConfig
 
@@ -64,7 +66,9 @@ def test_rebuild_alignment_lists_weights_that_do_not_fit():
     model, recorded = trained()
     state = {**model.state_dict(), "foreign": torch.zeros(1), "fmri.encoder.cls_token": torch.zeros(1, 1, 9)}
     del state["log_scale"]
-    with pytest.raises(ValueError, match=r"(?s)got 3 differences.*log_scale: missing.*foreign: not part.*expected \(1, 1, 8\)"):
+    with pytest.raises(
+        ValueError, match=r"(?s)got 3 differences.*log_scale: missing.*foreign: unexpected.*cls_token: \(1, 1, 8\) expected"
+    ):
         rebuild_alignment(recorded, state)
     with pytest.raises(ValueError, match=r"… and \d+ more"):
         rebuild_alignment(recorded, {name: tensor for name, tensor in state.items() if name.startswith("dna.")})
@@ -93,3 +97,36 @@ def test_model_fingerprint_is_of_the_weights_alone(tmp_path):
 def test_model_fingerprint_changes_with_any_name_shape_type_or_value(change):
     state = {"b": torch.tensor(2.0), "a": torch.arange(6.0).reshape(2, 3)}
     assert model_fingerprint({**state, **change}) != model_fingerprint(state)
+
+
+def predicting(inputs, adapt="full"):
+    """A tiny phenotype model of those inputs, and its description."""
+    aligned, recorded = trained()
+    encoder, specs = aligned.fmri.encoder, [TargetSpec("score", "regression", 0), TargetSpec("case", "binary", 2)]
+    fmri = None if inputs == "dna" else build_fmri_tower(encoder, "projected", "cls", 0.0, 12)
+    model = PhenotypeModel(specs, fmri, {} if inputs == "fmri" else dict(aligned.dna))
+    model.adapt(adapt, 2)
+    recorded |= {"inputs": inputs, "readout": "projected", "adapt": adapt, "lora_rank": 2}
+    unread = {"dna": ("encoder", "window", "readout", "fmri_pooling"), "fmri": ("dna", "region_pooling"), "both": ()}[inputs]
+    return model.eval(), {key: value for key, value in recorded.items() if key not in unread}, specs
+
+
+@pytest.mark.parametrize(("inputs", "adapt"), [("fmri", "lora"), ("dna", "full"), ("both", "probe")])
+def test_rebuild_phenotype_gives_the_same_predictions_bit_for_bit(inputs, adapt):
+    model, recorded, specs = predicting(inputs, adapt)
+    again = rebuild_phenotype(recorded, model.state_dict(), specs)
+    assert not again.training and again.targets == model.targets
+    bold = None if inputs == "dna" else torch.randn(2, 4, 1, 16, 16, 16)
+    dna = {} if inputs == "fmri" else {"caduceus": torch.randn(2, 3, 2, 5)}
+    with torch.no_grad():
+        assert torch.equal(again(bold, dna), model(bold, dna))
+
+
+def test_rebuild_phenotype_names_what_is_missing_and_what_does_not_fit():
+    model, recorded, specs = predicting("both")
+    with pytest.raises(ValueError, match=r"without readout, dna\.\n  where: the checkpoint"):
+        rebuild_phenotype({key: each for key, each in recorded.items() if key not in ("readout", "dna")}, {}, specs)
+    with pytest.raises(ValueError, match="without inputs, width"):
+        rebuild_phenotype({}, {}, specs)
+    with pytest.raises(ValueError, match=r"got 1 differences:\n  - foreign: unexpected, \(1,\) found"):
+        rebuild_phenotype(recorded, {**model.state_dict(), "foreign": torch.zeros(1)}, specs)

@@ -12,7 +12,7 @@ from torch import nn
 from brainmt_align.evaluation import region_attribution as room
 from brainmt_align.evaluation.metrics import recall_at_k
 from brainmt_align.evaluation.ranks import rank_both_ways
-from brainmt_align.evaluation.region_attribution import attribute_regions, sign_flip_p_values
+from brainmt_align.evaluation.region_attribution import AttributionSettings, attribute_regions, sign_flip_p_values
 from brainmt_align.model.alignment import AlignmentModel, DNATower, fit_region_statistics
 
 NAMES = ["A", "B", "C", "D"]
@@ -47,7 +47,7 @@ def planted():
 
 def test_attribute_regions_finds_the_planted_region_and_no_other(planted):
     model, features, z_fmri, families = planted
-    table = attribute_regions(model.train(), "toy", features, z_fmri, NAMES, families, permutations=2000)
+    table = attribute_regions(model.train(), "toy", features, z_fmri, NAMES, AttributionSettings(families, permutations=2000))
     assert model.training
     assert table["region"].tolist() == NAMES and table["kept"].all()
     assert table.index[table["q"] < 0.05].tolist() == [2]
@@ -66,7 +66,7 @@ def test_attribute_regions_equals_the_whole_tower_on_changed_features(pooling):
     model = tower_of(features, pooling)
     z_fmri = torch.nn.functional.normalize(embed(model, features) + 0.2 * torch.randn(60, 24), dim=1)
     with pytest.warns(UserWarning, match=r"1 of 4 regions do not vary among the training people and are dropped: B\."):
-        table = attribute_regions(model, "toy", features, z_fmri, NAMES, range(60), draws=1, permutations=99)
+        table = attribute_regions(model, "toy", features, z_fmri, NAMES, AttributionSettings(range(60), draws=1, permutations=99))
     assert table["kept"].tolist() == [True, False, True, True]
     assert table.loc[1].drop(["region", "kept"]).isna().all()
     before = rank_both_ways(z_fmri, embed(model, features))
@@ -85,7 +85,7 @@ def test_attribute_regions_takes_the_shuffled_features_from_other_families(pooli
     z_fmri, families, seen = embed(model, features), [i // 4 for i in range(40)], []
     draw = room._draw_donors
     monkeypatch.setattr(room, "_draw_donors", lambda *args: seen.append(draw(*args)) or seen[-1])
-    table = attribute_regions(model, "toy", features, z_fmri, NAMES, families, draws=3, permutations=99)
+    table = attribute_regions(model, "toy", features, z_fmri, NAMES, AttributionSettings(families, draws=3, permutations=99))
     (donors,) = seen
     assert donors.shape == (3, 40) and (donors // 4 != np.arange(40) // 4).all()
     assert len(np.unique(donors)) > 30
@@ -103,7 +103,7 @@ def test_attribute_regions_places_a_region_among_enough_others():
     model = tower_of(features)
     z_fmri = embed(model, features, left_out=range(1, 25))
     names = [str(region) for region in range(25)]
-    table = attribute_regions(model, "toy", features, z_fmri, names, range(50), draws=1, permutations=99)
+    table = attribute_regions(model, "toy", features, z_fmri, names, AttributionSettings(range(50), draws=1, permutations=99))
     change = table["change"].to_numpy()
     assert change.argmax() == 0 and table["percentile"][0] == 1 and table["random_region_p"][0] == pytest.approx(1 / 25)
     for region in range(25):
@@ -116,12 +116,12 @@ def test_attribute_regions_places_a_region_among_enough_others():
 
 def test_attribute_regions_is_the_same_in_any_chunking_and_for_one_seed(planted, monkeypatch):
     model, features, z_fmri, families = planted
-    whole = attribute_regions(model, "toy", features, z_fmri, NAMES, families, permutations=500)
+    whole = attribute_regions(model, "toy", features, z_fmri, NAMES, AttributionSettings(families, permutations=500))
     monkeypatch.setattr("brainmt_align.evaluation.region_attribution.CHUNK_NUMBERS", 7 * features[0].size)
     monkeypatch.setattr("brainmt_align.evaluation.region_attribution.BATCH_NUMBERS", 100)
-    again = attribute_regions(model, "toy", features, z_fmri, NAMES, families, permutations=500)
+    again = attribute_regions(model, "toy", features, z_fmri, NAMES, AttributionSettings(families, permutations=500))
     np.testing.assert_allclose(again["change"], whole["change"], atol=1e-3)
-    other = attribute_regions(model, "toy", features, z_fmri, NAMES, families, permutations=500, seed=1)
+    other = attribute_regions(model, "toy", features, z_fmri, NAMES, AttributionSettings(families, permutations=500, seed=1))
     assert (other["shuffled_change"] != whole["shuffled_change"]).all()
 
 
@@ -132,7 +132,7 @@ def test_attribute_regions_gives_uniform_p_when_scans_and_genomes_are_unrelated(
         z_fmri = np.random.default_rng([seed, 7]).standard_normal((16, 8))
         families = [i // 2 for i in range(16)]
         table = attribute_regions(
-            tower_of(features, seed=seed, width=8), "toy", features, z_fmri, ["A", "B"], families, draws=2, permutations=256
+            tower_of(features, seed=seed, width=8), "toy", features, z_fmri, ["A", "B"], AttributionSettings(families, 2, 256)
         )
         p.append(table["p"][0])
         shuffled.append(table["shuffled_p"][0])
@@ -146,7 +146,7 @@ def test_attribute_regions_has_no_recall_among_five_people_and_no_warning_withou
     features = draw_features(people=5, seed=4)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        table = attribute_regions(tower_of(features), "toy", features, np.eye(5, 24), NAMES, range(5))
+        table = attribute_regions(tower_of(features), "toy", features, np.eye(5, 24), NAMES, AttributionSettings(range(5)))
     assert table["change_recall@5"].isna().all() and table["p"].notna().all()
 
 
@@ -182,18 +182,23 @@ def test_sign_flip_p_values_do_not_take_a_family_for_many_people():
         ({"regions": ["A"]}, "got .* 1 names and 60 families"),
         ({"groups_N": range(3)}, "4 names and 3 families"),
         ({"features_NRHD": np.where(np.arange(4)[:, None, None] == 1, np.nan, draw_features())}, "got others in region B"),
-        ({"groups_N": ["one"] * 60}, "got 1 families, none for 0 people"),
-        ({"groups_N": [None] + ["one"] * 59}, "none for 1 people"),
-        ({"draws": 0}, "and 0 draws"),
+        ({"groups_N": ["one"] * 60}, "2 families or more and 1 draw or more were expected, got 1 families and 10 draws"),
+        (
+            {"groups_N": [None] + ["one"] * 59},
+            "Region attribution: a family for each of 60 people was expected, .* 1 of them blank",
+        ),
+        ({"draws": 0}, "got 30 families and 0 draws"),
         ({"permutations": 0}, "60 families and 0 permutations"),
         ({"z_fmri_NE": torch.ones(60, 7)}, "two embeddings of one shape"),
     ],
 )
 def test_attribute_regions_refuses_what_does_not_pair(planted, change, message):
     model, features, z_fmri, families = planted
-    arguments = {"name": "toy", "features_NRHD": features, "z_fmri_NE": z_fmri, "regions": NAMES, "groups_N": families}
+    arguments = {"name": "toy", "features_NRHD": features, "z_fmri_NE": z_fmri, "regions": NAMES}
+    changed = {name: value for name, value in change.items() if name in AttributionSettings._fields}
+    settings = AttributionSettings(families)._replace(**changed)
     with pytest.raises(ValueError, match=message):
-        attribute_regions(model, **{**arguments, "draws": 1, **change})
+        attribute_regions(model, settings=settings, **arguments | {name: change[name] for name in change.keys() - changed})
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import gzip
 import numpy as np
 import pytest
 
-from brainmt_align.data.regions import Region, list_faults, read_regions
+from brainmt_align.data.regions import Region, read_regions
 
 
 def test_read_regions_reads_bed_columns_and_skips_comments(tmp_path):
@@ -125,10 +125,3 @@ def test_read_regions_refuses_an_absent_file(tmp_path):
 def test_read_regions_refuses_a_window_without_bases():
     with pytest.raises(ValueError, match=r"a window of at least 1 base is expected, got 0.\n  fix: set data.region_window"):
         read_regions([("1", 0, 5, "A")], window=0)
-
-
-def test_list_faults_shows_ten_and_counts_the_others():
-    assert list_faults(["a"]) == "  - a\n"
-    lines = list_faults([str(i) for i in range(13)]).splitlines()
-    assert len(lines) == 11
-    assert lines[-1] == "  - … and 3 more"

@@ -1,9 +1,11 @@
 """The report in headless Chromium: what a reader's browser makes of report.html, on a screen, a phone and paper."""
 
+import io
 import os
 import shutil
 
 import pytest
+from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from brainmt_align.reporting.report import write_report
@@ -11,6 +13,8 @@ from tests.report_files import full_alignment, old_alignment, phenotype_run
 
 MAKERS = {"full": full_alignment, "old": old_alignment, "phenotype": phenotype_run}
 PHONE = 390
+PAPER = 688  # pixels of a page of A4 between its margins
+DARK = 235  # of 255: a pixel below it is no paper
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +81,35 @@ def test_report_never_scrolls_sideways(opened, name, width):
     assert boxes and max(boxes) <= width  # what is wider scrolls inside its box
 
 
+def right_edge(box):
+    """The least brightness at the right edge of a box, a few pixels above its lower end, where there are no letters."""
+    image = Image.open(io.BytesIO(box.screenshot())).convert("L")
+    row = [image.getpixel((x, image.height - 3)) for x in range(image.width)]
+    return min(row[-4:])
+
+
+def test_report_shadows_the_edge_beyond_which_a_table_scrolls(opened):
+    page, _, _ = opened("full", PHONE)
+    seen = 0
+    for box in page.locator(".box:has(table)").all():
+        if not box.is_visible():
+            continue
+        room = box.evaluate("e => e.scrollWidth - e.clientWidth")
+        if not 0 < room <= 30:  # the shadow fades in over the last pixels
+            assert (right_edge(box) < DARK) == (room > 0)
+        if room > 30:
+            seen += 1
+            box.evaluate("e => e.scrollLeft = e.scrollWidth")
+            assert right_edge(box) >= DARK  # nothing more there
+    assert seen >= 2
+
+
+def test_report_breaks_no_line_inside_an_interval(opened):
+    page, _, _ = opened("full", PHONE)
+    cells = page.locator("td", has_text="[").all_inner_texts()
+    assert cells and not [text for text in cells if " " in text.split("[")[1]]
+
+
 def test_report_is_legible_on_a_phone(opened):
     page, _, _ = opened("full", PHONE)
     sizes = page.eval_on_selector_all(
@@ -88,10 +121,12 @@ def test_report_is_legible_on_a_phone(opened):
 
 @pytest.mark.parametrize("name", MAKERS)
 def test_report_prints_with_no_figure_cut_and_all_that_is_folded(opened, name):
-    page, _, _ = opened(name, 700)
+    page, _, _ = opened(name, PAPER)
     assert page.pdf(format="A4", print_background=True).startswith(b"%PDF")
     page.emulate_media(media="print")
     fits = page.eval_on_selector_all("img", "all => all.map(e => e.getBoundingClientRect().right <= innerWidth)")
     assert all(fits)
     assert set(page.eval_on_selector_all("figure", "all => all.map(e => getComputedStyle(e).breakInside)")) == {"avoid"}
+    wide = page.eval_on_selector_all("table", "all => all.filter(e => e.getBoundingClientRect().right > innerWidth).length")
+    assert wide == 0
     assert min(page.eval_on_selector_all("details table", "all => all.map(e => e.getBoundingClientRect().height)")) > 0

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from brainmt_align.evaluation.bootstrap import family_weights
+from brainmt_align.evaluation.ranks import rank_pairs
 from brainmt_align.evaluation.retrieval_metrics import leads, rank_figures, resampled, retrieval_metrics
 
 
@@ -37,7 +38,6 @@ def test_retrieval_metrics_of_a_constant_embedding_is_chance_with_p_one():
 def test_retrieval_metrics_permutes_families_as_blocks():
     z = unit(6, 8, 14)
     assert retrieval_metrics(z, z, groups=list("aabbcc"))["fmri_to_dna"]["p_value"] == 1 / 6
-    assert retrieval_metrics(z, z, strata=list("aaabbb"))["fmri_to_dna"]["permutations"] == 36
 
 
 @pytest.mark.parametrize("groups, p_value, least, number", [("aabbcc", 1 / 6, 1 / 6, 6), ("abbccc", None, 1.0, 1)])
@@ -47,6 +47,11 @@ def test_retrieval_metrics_records_what_its_p_rests_on(groups, p_value, least, n
         recorded = [found[key] for key in ("p_value", "min_p_value", "permutations", "exact")]
         assert recorded == [p_value, least, number, True]
     assert not retrieval_metrics(z, z, permutations=99)["fmri_to_dna"]["exact"]
+
+
+def test_retrieval_metrics_is_the_same_with_ranks_that_the_caller_has_already():
+    pair = unit(30, 8, 15), unit(30, 8, 16)
+    assert retrieval_metrics(*pair, permutations=99, ranked=rank_pairs(*pair)) == retrieval_metrics(*pair, permutations=99)
 
 
 def test_retrieval_metrics_refuses_oracle_scores_of_other_people():

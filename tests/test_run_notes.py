@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from brainmt_align.training.run_notes import RunNotes
 
 
@@ -29,3 +31,18 @@ def test_say_keeps_no_ids_and_of_paths_the_last_part(tmp_path):
         "best.safetensors: an alignment, x.vcf",
         "Left out, voxels",
     ]
+
+
+def test_attempt_gives_what_the_work_gives_and_a_note_without_details_where_it_is_refused():
+    printed = []
+    notes = RunNotes(printed.append)
+    assert notes.attempt("sums", lambda: 1 + 1) == 2 and printed == []
+
+    def refuse():
+        raise ValueError("CCA: 20 people were expected, got 0358 alone.\n  fix: bring more")
+
+    assert notes.attempt("CCA", refuse) is None
+    assert printed == ["Left out, CCA: CCA: 20 people were expected, got 0358 alone.\n  fix: bring more"]
+    assert notes.lines == ["Left out, CCA: CCA: 20 people were expected"]
+    with pytest.raises(ZeroDivisionError, match="zero"):
+        notes.attempt("faults of ours", lambda: 1 / 0)

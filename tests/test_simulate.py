@@ -15,6 +15,7 @@ from brainmt_align.data import simulated_bold as scans
 from brainmt_align.data import simulated_genomes as genomes_room
 from brainmt_align.data.bids import sidecar_repetition_time
 from brainmt_align.data.simulate import LATER, CohortParameters, oracle_scores, write_cohort
+from brainmt_align.data.simulated_genome_files import write_genomes
 from brainmt_align.data.simulated_oracle import _log_sd, _log_sd_moments, _whitening, oracle_of_people
 from brainmt_align.data.simulated_parameters import NOISE_SD
 
@@ -223,7 +224,7 @@ def test_draw_genomes_puts_regions_on_one_contig_one_behind_the_other_when_autos
     first, second = genomes.regions[0], genomes.regions[22]
     assert first.contig == second.contig == "chr1"
     assert first.offset + len(first.reference) == second.offset
-    genomes_room.write_genomes(tmp_path, genomes, parameters.sample_ids)
+    write_genomes(tmp_path, genomes, parameters.sample_ids)
     test_write_cohort_vcf_matches_the_fasta_at_every_record(tmp_path, tmp_path)
 
 

@@ -37,7 +37,7 @@ def test_simulate_embeddings_shares_nothing_in_a_null_cohort_though_each_side_ha
     assert siblings > 0.1
 
 
-@pytest.mark.parametrize(("kind", "column"), [("ancestry", "ancestry"), ("family", "family_id")])
+@pytest.mark.parametrize(("kind", "column"), [("ancestry", "ancestry"), ("site", "site"), ("family", "family_id")])
 def test_simulate_embeddings_couples_people_no_more_than_those_of_their_label(kind, column):
     cohorts = [simulate_embeddings(kind, 120, seed) for seed in range(20)]
     own = np.mean([np.diag(each.z_fmri @ each.z_dna.T).mean() for each in cohorts])
@@ -53,6 +53,31 @@ def test_simulate_embeddings_plants_a_person_s_own_part_that_the_oracle_finds_at
         ranks["oracle"] += rank_scores(cohort.oracle_scores).fmri_to_dna.tolist()
         assert np.diag(cohort.z_fmri @ cohort.z_dna.T).mean() > cross(cohort, "ancestry") + 0.15
     assert np.log(ranks["oracle"]).mean() < np.log(ranks["rows"]).mean() < np.log(5)
+
+
+@pytest.mark.parametrize(("kind", "relatives"), [("planted", 0.0), ("siblings", 0.5), ("twins", 1.0)])
+def test_simulate_embeddings_lets_relatives_share_as_much_as_the_kind_says(kind, relatives):
+    cohorts = [simulate_embeddings(kind, 120, seed, strength=0.4) for seed in range(20)]
+    own, siblings, alike = [], [], []
+    for each in cohorts:
+        scores_NN = each.z_fmri @ each.z_dna.T
+        own.append(np.diag(scores_NN).mean())
+        siblings.append(scores_NN[np.arange(120), np.arange(120) ^ 1].mean())
+        alike.append(cross(each, "ancestry"))
+    assert np.mean(siblings) - np.mean(alike) == pytest.approx(relatives * (np.mean(own) - np.mean(alike)), abs=0.03)
+    assert all((each.z_dna[::2] == each.z_dna[1::2]).all() == (kind == "twins") for each in cohorts)
+
+
+def test_simulate_embeddings_of_age_share_a_curve_without_a_slope():
+    cohorts = [simulate_embeddings("age", 120, seed) for seed in range(12)]
+    middle, youngest, oldest = [], [], []
+    for each in cohorts:
+        age_N, scores_NN = each.people["age"].to_numpy(), each.z_fmri @ each.z_dna.T
+        low, high = age_N < 50, age_N > 75
+        youngest.append(scores_NN[np.ix_(low, low)].mean())
+        oldest.append(scores_NN[np.ix_(low, high)].mean())
+        middle.append(scores_NN[np.ix_(low, abs(age_N - 62.5) < 5)].mean())
+    assert np.mean(oldest) == pytest.approx(np.mean(youngest), abs=0.05) and np.mean(youngest) > 0.3 > -0.2 > np.mean(middle)
 
 
 def test_log_ratios_equal_a_mixture_of_joint_gaussians_pair_by_pair():
@@ -75,7 +100,9 @@ def test_log_ratios_equal_a_mixture_of_joint_gaussians_pair_by_pair():
 
 
 def test_simulate_embeddings_refuses_unknown_kinds_and_numbers_out_of_range():
-    with pytest.raises(ValueError, match="expected a kind of null, ancestry, family, planted, got 'nul'"):
+    with pytest.raises(
+        ValueError, match="expected a kind of null, ancestry, site, age, family, planted, siblings, twins, got 'nul'"
+    ):
         simulate_embeddings("nul", 10, 0)
     with pytest.raises(ValueError, match=r"strength of 0 to 0\.7, got 10, 2, 64 and 0\.8"):
         simulate_embeddings("planted", 10, 0, strength=0.8)

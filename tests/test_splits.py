@@ -9,7 +9,6 @@ import pytest
 
 from brainmt_align.data.splits import (
     PARTS,
-    check_unseen,
     choose_split,
     describe_families,
     fingerprint,
@@ -18,7 +17,6 @@ from brainmt_align.data.splits import (
     make_split,
     restrict_split,
     save_split,
-    seen_people,
 )
 
 SETTINGS = {"parts": (6, 1, 2), "seed": 3, "groups": None}
@@ -259,27 +257,6 @@ def test_labels_of_names_people_without_a_value_where_everyone_needs_one(table):
         labels_of(table, ["site"], complete=True)
 
 
-def test_check_unseen_refuses_test_people_whom_a_checkpoint_has_seen(tmp_path, table):
-    first, second = choose_split(table, (4, 1, 1), 0), choose_split(table, (4, 1, 1), 1)
-    save_split(tmp_path / "split.json", *first)
-    assert check_unseen(tmp_path / "best.safetensors", first.split) is None
-    assert "cannot be told" in check_unseen(tmp_path / "elsewhere" / "best.safetensors", second.split)
-    seen = set(second.split.test) - set(first.split.test)
-    with pytest.raises(
-        ValueError, match=rf"got {len(seen)} of 10 whom it was trained or chosen on, or whose relatives were: {min(seen)}"
-    ):
-        check_unseen(tmp_path / "best.safetensors", second.split)
-
-
-def test_seen_people_are_those_of_training_and_validation(tmp_path, table):
-    frozen = choose_split(table, (4, 1, 1), 0)
-    save_split(tmp_path / "split.json", *frozen)
-    alone = {each: each for each in table["subject_id"]}
-    assert seen_people(tmp_path / "best.safetensors", alone) == sorted(frozen.split.train + frozen.split.validation)
-    assert seen_people(tmp_path / "best.safetensors", {each: each for each in frozen.split.test}) == []
-    assert seen_people(tmp_path / "elsewhere" / "best.safetensors", alone) is None
-
-
 def test_fingerprint_changes_with_who_is_where(table):
     assert fingerprint(choose_split(table, (4, 1, 1), 0).split) == fingerprint(choose_split(table[::-1], (4, 1, 1), 0).split)
     assert fingerprint(choose_split(table, (4, 1, 1), 0).split) != fingerprint(choose_split(table, (4, 1, 1), 1).split)
@@ -288,16 +265,6 @@ def test_fingerprint_changes_with_who_is_where(table):
 def test_choose_split_refuses_parts_in_which_nobody_can_be_ranked(table):
     with pytest.raises(ValueError, match=r"at least 2 people to validate and 2 to test are needed.*got validation 1"):
         choose_split(table, (56, 1, 3), 0)
-
-
-def test_relatives_of_seen_people_count_as_seen(tmp_path, table):
-    frozen = choose_split(table, (4, 1, 1), 0)
-    save_split(tmp_path / "split.json", *frozen)
-    twin, trained = frozen.split.test[0], frozen.split.train[0]
-    family_of = {each: each for each in table["subject_id"]} | {twin: "twins", trained: "twins"}
-    assert twin in seen_people(tmp_path / "best.safetensors", family_of)
-    with pytest.raises(ValueError, match=rf"got 1 of 10 whom it was trained or chosen on, or whose relatives were: {twin}"):
-        check_unseen(tmp_path / "best.safetensors", frozen.split, family_of)
 
 
 def test_restrict_split_leaves_out_who_is_gone_and_refuses_who_is_new_or_torn(tmp_path, table):

@@ -84,3 +84,9 @@ def test_open_store_refuses_files_of_two_encoders(folder, tmp_path):
     (other / "B.safetensors").replace(folder / "B.safetensors")
     with pytest.raises(ValueError, match=r"got 2 with different fingerprint: abababababab \(A\), cdcdcdcdcdcd \(B\)"):
         open_store(folder)
+
+
+def test_description_says_what_made_the_vectors_and_of_which_regions_in_their_order(folder):
+    store = open_store(folder, ["B", "A"])
+    assert store.description == {**store.header, "regions": store.places}
+    assert list(store.description["regions"]) == ["B", "A"] and store.description["fingerprint"] == "ab" * 32

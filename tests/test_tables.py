@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from brainmt_align.data.tables import clean_ids, is_blank, normalise_id, read_table, some
+from brainmt_align.data.tables import clean_ids, holds_numbers, is_blank, normalise_id, read_table
 
 
 def write(path, text):
@@ -33,11 +33,6 @@ def test_clean_ids_names_every_kind_of_fault_at_once():
 def test_is_blank_looks_into_labels_of_several_columns():
     assert all(is_blank(label) for label in (None, np.nan, ("f", None)))
     assert not any(is_blank(label) for label in (("f", "site 1"), "", 0))
-
-
-def test_some_counts_what_it_leaves_out():
-    assert some(["a", "b"], 2) == "a, b"
-    assert some(["a", "b", "c"], 2) == "a, b, … (3 in all)"
 
 
 @pytest.mark.parametrize("name", ["p.tsv", "p.csv", "p.tsv.gz", "p.csv.gz", "P.TSV"])
@@ -148,3 +143,8 @@ def test_read_table_refuses_a_truncated_gzip(tmp_path):
 def test_read_table_refuses_a_file_that_is_not_parquet(tmp_path):
     with pytest.raises(ValueError, match=r"expected a Parquet file, got: .+"):
         read_table(write(tmp_path / "p.parquet", "participant_id\n1\n"))
+
+
+def test_holds_numbers_takes_true_and_false_for_no_numbers():
+    assert all(holds_numbers(pd.Series(values)) for values in ([1, 2], [0.5, None], pd.array([1, None], "Int64")))
+    assert not any(holds_numbers(pd.Series(values)) for values in ([True, False], ["1", "2"]))

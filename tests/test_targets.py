@@ -140,3 +140,7 @@ def test_check_parts_lists_what_each_part_lacks(people):
     )
     with pytest.raises(ValueError, match=expected):
         check_parts(parts, described, "fold 0")
+
+
+def test_positive_class_is_the_second_of_a_binary_target_alone(people):
+    assert [target.positive_class for target in fitted(people).targets] == [None, "1", None, None]

@@ -91,6 +91,26 @@ def test_give_verdict_cannot_test_within_families_when_relatives_are_alike_to_th
     assert found["kind"] == "survives" and found["words"].endswith("cannot be tested: relatives cannot be told apart")
 
 
+@pytest.mark.parametrize("p_value", [0.001, 0.4])
+def test_give_verdict_cannot_test_within_families_of_identical_twins(p_value):
+    found = verdict(families=result(p_value) | {"expected_nats": 2.0, "null_sd": 0.1, "shared": 1.0})
+    assert found["kind"] == "survives" and found["words"].endswith("cannot be tested: all relatives are identical twins")
+
+
+@pytest.mark.parametrize(("shared", "kind"), [(0.0, "explained"), (0.5, "explained"), (0.9, "partly explained")])
+def test_give_verdict_blames_families_only_where_relatives_differ_enough(shared, kind):
+    found = verdict(families=BAD | FAMILY | {"shared": shared})
+    assert found["kind"] == kind and found["explained_by"] == ["family resemblance"]
+
+
+@pytest.mark.parametrize(("low", "kind"), [(0.1, "survives"), (-0.1, "partly explained")])
+def test_give_verdict_wants_a_lead_over_covariates_on_matched_pools(low, kind):
+    figures = {"chance_mrr": 0.1, "intervals": {"mrr": [0.2, 0.5]}}
+    matched = {"fmri_to_dna": figures, "dna_to_fmri": figures, "rivals": rival(low)}
+    found = give_verdict({"overall": GOOD, "within strata": GOOD, "within age": GOOD}, ["age"], matched=matched)
+    assert found["kind"] == kind and ("no sure lead over covariates only on matched pools" in found["words"]) == (low < 0)
+
+
 def test_give_verdict_blames_a_column_that_merged_strata_do_not_hold():
     found = verdict(within_site=BAD)
     assert found["kind"] == "explained" and found["explained_by"] == ["site"]

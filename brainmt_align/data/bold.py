@@ -8,11 +8,13 @@ from typing import NamedTuple
 
 import nibabel as nib
 import numpy as np
+from nibabel.affines import apply_affine
 from nibabel.filebasedimages import ImageFileError
 from nibabel.fileholders import FileHolder
 from nibabel.openers import ImageOpener
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 from nibabel.spatialimages import HeaderDataError
+from numpy.typing import ArrayLike
 
 from brainmt_align.data import bold_values
 from brainmt_align.data.bids import find_runs, sidecar_repetition_time
@@ -220,7 +222,7 @@ def _read_mask(path: Path, run: _Grid, orientation: str, bold: Path) -> np.ndarr
         raise fault(got, path, "give a 3-D brain mask.")
     _check_orientation_told(image, "BOLD mask", path)
     own = _orient(image, orientation, path)
-    away = _voxels_apart(run, own)
+    away = voxels_apart(run.shape, run.affine, own.affine) if run.shape == own.shape else np.inf
     if away > GRID_TOLERANCE_VOXELS:
         got = f"{own.shape}" if own.shape != run.shape else f"affines that lie {away:.3g} voxels apart"
         raise fault(
@@ -232,12 +234,17 @@ def _read_mask(path: Path, run: _Grid, orientation: str, bold: Path) -> np.ndarr
         return np.asanyarray(image.dataobj).reshape(-1, order="F")[own.index_DHW] > 0.5
 
 
-def _voxels_apart(run: _Grid, mask: _Grid) -> float:
-    """The largest distance between the same corner of both grids, in voxels of the run."""
-    if run.shape != mask.shape:
-        return np.inf
-    corners = np.array([[*np.multiply(corner, np.array(run.shape) - 1), 1] for corner in np.ndindex(2, 2, 2)]).T
-    return float(np.abs(np.linalg.inv(run.affine) @ mask.affine @ corners - corners).max())
+def voxels_apart(shape: tuple[int, int, int], affine: ArrayLike, other_affine: ArrayLike) -> float:
+    """The largest distance between the same corner of two grids of one shape, in voxels of the first.
+
+    Args:
+        shape: (X, Y, Z) of both.
+        affine: (4, 4) of the first, voxel indices to millimetres.
+        other_affine: of the second.
+    """
+    corners = np.array(list(np.ndindex(2, 2, 2))) * (np.array(shape) - 1)
+    there = apply_affine(np.asarray(other_affine), corners)
+    return float(np.abs(apply_affine(np.linalg.inv(affine), there) - corners).max())
 
 
 def _non_zero(image: nib.Nifti1Image, path: Path) -> np.ndarray:

@@ -21,10 +21,11 @@ from brainmt_align.atomic import require_writable, write_atomically
 from brainmt_align.data.bids import run_id_of, sidecars_of
 from brainmt_align.data.bold import BoldRun, read_bold
 from brainmt_align.data.stored_run import FORMAT, FORMAT_VERSION, StoredRun, mask_hash, open_run
+from brainmt_align.listing import list_faults
 
-__all__ = ["StoredRun", "build", "build_run", "check_orientation", "common_volume_shape", "open_run", "sources_hash"]
-
-SHOWN_RUNS = 10  # runs that cannot be stored, in full
+__all__ = [
+    "StoredRun", "build", "build_run", "check_orientation", "common_volume_shape", "open_run", "sources_hash",
+]  # fmt: skip
 
 
 class _Outcome(NamedTuple):
@@ -118,10 +119,9 @@ def build(
     outcomes = list(tqdm(outcomes, total=len(jobs), desc="BOLD store", unit="run", disable=not progress))
     faults = [f"{job['run_id']}: {outcome.fault}" for job, outcome in zip(jobs, outcomes, strict=True) if outcome.fault]
     if faults:
-        more = [f"… and {len(faults) - SHOWN_RUNS} more"] if len(faults) > SHOWN_RUNS else []
         raise ValueError(
-            f"BOLD store: all {len(jobs)} runs were expected to be stored, got {len(faults)} that cannot be (the others are).\n"
-            f"  file: {folder}\n  fix: repair these runs or drop them from the table:\n" + "\n".join(faults[:SHOWN_RUNS] + more)
+            f"BOLD store: all {len(jobs)} runs were expected to be stored, got {len(faults)} that cannot be (the others are):\n"
+            f"{list_faults(faults)}  file: {folder}\n  fix: repair these runs or drop them from the table."
         )
     stored = [open_run(outcome.path) for outcome in outcomes]
     depth, height, width = zip(*(run.volume_shape for run in stored), strict=True)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from brainmt_align.data.scan_table import SHOWN, check_mask_rule, names_scans
-from brainmt_align.data.tables import some
+from brainmt_align.listing import some
 
 
 def check_arguments(

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from brainmt_align.data.phenotype_presets import require_columns
-from brainmt_align.data.tables import some
+from brainmt_align.data.tables import holds_numbers
+from brainmt_align.listing import some
 
 MISSING_RULES = ("error", "mean")
 NOTHING_LEFT = 1e-6  # share of a target's variance that covariates leave when they are taken to be the target itself
@@ -132,7 +132,7 @@ def regress_out(values_N: np.ndarray, covariates_NK: np.ndarray) -> np.ndarray:
 
 
 def _fit_column(values: pd.Series, name: str, category: bool) -> ColumnCoding:
-    if _is_number(values) and not category:
+    if holds_numbers(values) and not category:
         numbers = values.astype(float)
         spread = float(numbers.std(ddof=0))
         return ColumnCoding(name, (), (float(numbers.mean()),), spread if spread > 0 else 1.0)
@@ -143,7 +143,7 @@ def _fit_column(values: pd.Series, name: str, category: bool) -> ColumnCoding:
 def _encode(people: pd.DataFrame, column: ColumnCoding) -> np.ndarray:
     values = people[column.name]
     if not column.levels:
-        if not _is_number(values):
+        if not holds_numbers(values):
             raise ValueError(
                 f"Covariates: numbers were expected in {column.name!r}, as among the training people; got text such as "
                 f"{values.dropna().iloc[0]!r}.\n  where: the participants table\n  fix: write it as it was for the training."
@@ -153,10 +153,6 @@ def _encode(people: pd.DataFrame, column: ColumnCoding) -> np.ndarray:
     known = texts.isin(column.levels).to_numpy()[:, None]
     indicators = np.stack([(texts == level).to_numpy() for level in column.levels], axis=1)
     return np.where(known, indicators - np.array(column.centre), 0.0)
-
-
-def _is_number(values: pd.Series) -> bool:
-    return is_numeric_dtype(values) and not is_bool_dtype(values)
 
 
 def _check_columns(people: pd.DataFrame, columns: Sequence[str]) -> None:

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset, Sampler
 
 from brainmt_align.data.bold_store import open_run
 from brainmt_align.data.stored_dna import DNAStore
+from brainmt_align.limits import complain
 
 FEW_PEOPLE = 16  # features standardised over a batch of 2 are ±1 whatever they were; the noise shrinks slowly with more
 
@@ -163,6 +164,25 @@ class EpochBatches(Sampler[list[EpochIndex]]):
 
     def __len__(self) -> int:
         return self.num_people // self.gathered
+
+    def steps(self, accumulate: int = 1) -> int:
+        """Optimiser steps an epoch; batches that do not fill a step are left out, as people who do not fill a batch are.
+
+        Args:
+            accumulate: gathered batches a step.
+
+        Raises:
+            ValueError: an epoch does not fill one step.
+        """
+        steps = len(self) // accumulate
+        if not steps:
+            complain(
+                f"train.accumulate must be at most {len(self)}, the batches of {self.gathered} that {self.num_people} training "
+                "people fill",
+                accumulate,
+                f"train.accumulate={len(self)}",
+            )
+        return steps
 
     def order(self) -> np.ndarray:
         """(people,) in the order of this epoch: gathered batch i of all processes holds entries i · gathered onwards."""

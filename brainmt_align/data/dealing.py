@@ -6,7 +6,8 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from brainmt_align.data.tables import is_blank, some
+from brainmt_align.data.tables import is_blank
+from brainmt_align.listing import some
 
 
 class Label(NamedTuple):

@@ -21,6 +21,7 @@ from scipy.spatial.distance import pdist
 
 from brainmt_align.data.haplotypes import RegionHaplotypes
 from brainmt_align.data.stored_dna import DNAStore
+from brainmt_align.listing import some
 
 logger = logging.getLogger(__name__)
 
@@ -188,9 +189,8 @@ def describe_sensitivity(table: pd.DataFrame, passes: int) -> str:
         told += f"; signal ÷ {noise} {ratios.median():,.4g} in the middle, least {ratios.min():,.4g} ({least})"
     under = varying[varying["verdict"] == UNDER]
     if len(under):
-        names = ", ".join(f"{row.region} ({row.noise_of})" for row in under.head(10).itertuples())
-        more = f" and {len(under) - 10} more" if len(under) > 10 else ""
-        told += f".\nWARNING: in {len(under)} regions the haplotypes' embeddings differ by no more than noise: {names}{more}"
+        names = some([f"{row.region} ({row.noise_of})" for row in under.itertuples()], 10)
+        told += f".\nWARNING: in {len(under)} regions the haplotypes' embeddings differ by no more than noise: {names}"
     return f"{told}."
 
 

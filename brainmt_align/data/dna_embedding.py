@@ -12,7 +12,8 @@ import numpy as np
 from tqdm import tqdm
 
 from brainmt_align.data.dna_part_file import count_in_parts, write_part
-from brainmt_align.data.regions import Region, list_faults
+from brainmt_align.data.regions import Region
+from brainmt_align.listing import list_faults
 
 UNIT_SEQUENCES = 64
 UNIT_BATCHES = 8  # full ones, in bases

@@ -32,6 +32,11 @@ class Dosages(NamedTuple):
     left_out: int
     left_out_rare: int
 
+    def describe(self) -> str:
+        """How many alleles were read and left out, in a line."""
+        read = f"{len(self.variants)} dosages"
+        return f"{read}; {self.left_out_rare} of rare alleles and {self.left_out} of others are left out"
+
 
 def read_dosages(
     genotypes: str | Path,

@@ -8,7 +8,7 @@ import pandas as pd
 
 from brainmt_align.data.dealing import Block, blocks_of, check_people, deal_blocks, round_sizes
 from brainmt_align.data.splits import PARTS, FrozenSplit, Split, choose_split, labels_of, restrict_split
-from brainmt_align.data.tables import some
+from brainmt_align.listing import some
 
 
 def make_folds(

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from brainmt_align.data.scan_table import SHOWN, names_scans
-from brainmt_align.data.tables import clean_ids, some
+from brainmt_align.data.tables import clean_ids
+from brainmt_align.listing import some
 
 
 def checked_ids(values: Iterable, table: str, faults: list[str], several_rows: bool = False) -> list[str | None]:

@@ -14,8 +14,8 @@ import numpy as np
 from brainmt_align.data.genotype_records import MISSING
 from brainmt_align.data.genotypes import Alleles
 from brainmt_align.data.haplotype_sources import HaplotypeSources, RegionSource
-from brainmt_align.data.regions import SHOWN_FAULTS, Region, list_faults
-from brainmt_align.data.tables import some
+from brainmt_align.data.regions import Region
+from brainmt_align.listing import SHOWN_FAULTS, list_faults, some
 
 UNPHASED_POLICIES = ("error", "as_written", "skip")
 MISSING_POLICIES = ("error", "reference", "N")

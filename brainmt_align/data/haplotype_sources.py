@@ -12,8 +12,8 @@ import pysam
 
 from brainmt_align.data.genome_builds import name_build
 from brainmt_align.data.genotypes import Alleles, GenotypeFile, find_contig, show_contigs
-from brainmt_align.data.regions import Region, list_faults, read_regions
-from brainmt_align.data.tables import some
+from brainmt_align.data.regions import Region, read_regions
+from brainmt_align.listing import list_faults, some
 
 
 class RegionSource(NamedTuple):

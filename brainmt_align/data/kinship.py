@@ -11,7 +11,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from brainmt_align.data.phenotype_presets import require_columns
-from brainmt_align.data.tables import is_blank, normalise_id, read_delimited, some
+from brainmt_align.data.tables import is_blank, normalise_id, read_delimited
+from brainmt_align.listing import some
 
 THIRD_DEGREE = 0.0442  # 2 ** -4.5, the lower bound of third-degree relatives
 LARGEST = 0.5  # twins and duplicates
@@ -128,6 +129,43 @@ def families_of(
     # A label speaks of its own column alone: mother 7 is not father 7.
     joined = join_groups(subjects, *(people[column].tolist() for column in columns))
     return joined if kinship is None else families(subjects, read_kinship(kinship), threshold, joined)
+
+
+def family_shares(people: pd.DataFrame, families: Sequence[Hashable], kinship: str | Path | None) -> np.ndarray | None:
+    """(N,) share of the genome, 0 to 1, that each person has in common with the other members of the own family, on average.
+
+    Twice the kinship: about 1 for identical twins, 0.5 for parents and siblings, 0.25 for half-siblings. Members whom the table
+    does not list as a pair share nothing, as it lists all relatives; a negative kinship counts as 0.
+
+    Args:
+        people: one row a person, with subject_id.
+        families: (N,) labels of `families_of`.
+        kinship: a file of `read_kinship`; None gives None.
+
+    Returns:
+        0 for a person alone in the family.
+
+    Raises:
+        FileNotFoundError, ValueError: labels of another length, repeated ids, and what `read_kinship` complains of.
+    """
+    if kinship is None:
+        return None
+    subjects = people["subject_id"].tolist()
+    row_of, (first_N, member_N) = _rows(subjects), _edges_of(subjects, families)
+    family_N = np.arange(len(subjects))
+    family_N[member_N] = first_N
+    pairs = read_kinship(kinship)
+    rows_P2 = np.column_stack([pairs[side].map(row_of).to_numpy(np.float64) for side in ("id_1", "id_2")])
+    here = np.isfinite(rows_P2).all(1)
+    rows_P2 = np.sort(rows_P2[here].astype(int), axis=1)
+    known = pd.DataFrame(rows_P2, columns=["one", "other"]).assign(share=2 * pairs["kinship"].to_numpy()[here])
+    known = known[(known["one"] != known["other"]) & (family_N[known["one"]] == family_N[known["other"]])]
+    known = known.drop_duplicates(["one", "other"])
+    sums_N = np.zeros(len(subjects))
+    for side in ("one", "other"):
+        np.add.at(sums_N, known[side].to_numpy(), known["share"].clip(0, 1).to_numpy())
+    others_N = pd.Series(family_N).groupby(family_N).transform("size").to_numpy() - 1
+    return np.divide(sums_N, others_N, out=np.zeros(len(subjects)), where=others_N > 0)
 
 
 def join_groups(subject_ids: Sequence[str], *labels: Sequence[Hashable]) -> list[str]:

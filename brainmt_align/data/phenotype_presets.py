@@ -1,6 +1,5 @@
 """Phenotype presets: tables as UK Biobank and HCP hand them out flow in; columns with friendly names, cleaned, flow out."""
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from brainmt_align.data.tables import read_table, some
+from brainmt_align.data.tables import read_table
+from brainmt_align.listing import some, with_nearest
 
 SHOWN = 10  # values that a line of the complaint shows
 IMAGING_VISIT = 2  # UK Biobank's first visit with a scan
@@ -203,7 +203,7 @@ def require_columns(table: pd.DataFrame, names: Sequence[str]) -> None:
     if absent:
         columns = [str(column) for column in table]
         raise ValueError(
-            f"Table: unknown columns: {'; '.join(_describe_unknown(name, columns) for name in absent)}.\n"
+            f"Table: unknown columns: {'; '.join(with_nearest(name, columns) for name in absent)}.\n"
             f"  where: a table of {len(columns)} columns: {some(columns, 12)}\n  fix: correct the names, or add the columns."
         )
 
@@ -245,7 +245,7 @@ def _choose_fields(
 ) -> dict[str, Field]:
     """The fields whose columns are there; those that were asked for and are not are complained of."""
     unknown = [name for name in names or () if name not in preset.fields]
-    faults += [f"unknown name: {_describe_unknown(name, list(preset.fields))}" for name in unknown]
+    faults += [f"unknown name: {with_nearest(name, list(preset.fields))}" for name in unknown]
     wanted = preset.fields if names is None else {name: preset.fields[name] for name in names if name in preset.fields}
     there = {name: field for name, field in wanted.items() if field.source.format(i=instance) in columns}
     if names is not None:
@@ -266,14 +266,7 @@ def _describe_absent(field: Field, instance: int, columns: Mapping[str, str]) ->
     source = field.source.format(i=instance)
     if there:
         return f"column {source} is not there; the table has instance {', '.join(there)} of it, not {instance}"
-    return f"column {_describe_unknown(source, list(columns))} is not there"
-
-
-def _describe_unknown(name: str, known: Sequence[str]) -> str:
-    """A name with those that look most like it, in any case."""
-    spelled = {each.lower(): each for each in reversed(known)}
-    nearest = [spelled[each] for each in difflib.get_close_matches(name.lower(), list(spelled), n=3, cutoff=0.6)]
-    return f"{name} (nearest: {', '.join(nearest)})" if nearest else name
+    return f"column {with_nearest(source, list(columns))} is not there"
 
 
 def _translate(values: pd.Series, ids: pd.Series, field: Field, name: str, faults: list[str]) -> pd.Series:

@@ -12,13 +12,14 @@ Few causal variants, age and sex are not quite Gaussian: with the default three 
 within 0.02 of the planted one where one trait makes up the brain part, and mostly within 0.01 where two do. r2 is exact.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from scipy.special import ndtr
 from scipy.stats import norm
+
+from brainmt_align.data.simulated_truth import read_truth, require_simulated
 
 INPUTS = ("fmri", "dna", "both")
 GRID = np.linspace(-9, 9, 18_001)  # SDs of the known part; the trapezoid rule is exact to 1e-7 for shares up to 0.9999
@@ -30,7 +31,7 @@ def planted_targets(truth: Path | str) -> list[str]:
     Raises:
         FileNotFoundError: no such truth.json.
     """
-    return list(_read(truth).get("phenotypes", {}))
+    return list(read_truth(truth).get("phenotypes", {}))
 
 
 def planted_truth(truth: Path | str, target: str, inputs: str = "fmri") -> dict[str, float]:
@@ -50,7 +51,7 @@ def planted_truth(truth: Path | str, target: str, inputs: str = "fmri") -> dict[
         FileNotFoundError: no such truth.json.
         ValueError: a phenotype that was not planted, or unknown inputs.
     """
-    entry = _entry(truth, _read(truth), target, inputs)
+    entry = _entry(truth, read_truth(truth), target, inputs)
     return {**entry["planted"][inputs], "heritability": entry["heritability"]}
 
 
@@ -77,9 +78,9 @@ def planted_predictions(
         FileNotFoundError: no such truth.json.
         ValueError: a phenotype that was not planted, people who are not of the cohort, unknown inputs, or other classes.
     """
-    known = _read(truth)
+    known = read_truth(truth)
     entry, people = _entry(truth, known, target, inputs), known["people"]
-    _check_people(truth, people, sample_ids)
+    require_simulated(truth, known, sample_ids)
     score_N = np.array([_known_part(entry["shares"], people[each]["phenotypes"][target], inputs) for each in sample_ids])
     if entry["task"] == "regression":
         return entry["mean"] + entry["points_per_sd"] * score_N
@@ -152,16 +153,6 @@ def _known_part(shares: dict[str, float], person: dict[str, float], inputs: str)
     return brain + (0.0 if inputs == "fmri" else np.sqrt(shares["genetic"]) * person["direct"])
 
 
-def _read(truth: Path | str) -> dict:
-    truth = Path(truth)
-    if not truth.is_file():
-        raise FileNotFoundError(
-            f"truth.json of a simulated cohort was expected, got no file.\n  file: {truth}\n"
-            "  fix: correct data.truth or set it to null."
-        )
-    return json.loads(truth.read_text())
-
-
 def _entry(truth: Path | str, known: dict, target: str, inputs: str) -> dict:
     if inputs not in INPUTS:
         raise ValueError(
@@ -176,13 +167,3 @@ def _entry(truth: Path | str, known: dict, target: str, inputs: str) -> dict:
             f"  file: {truth}\n  fix: name one of them, or simulate a cohort with simulation.phenotypes=true."
         )
     return planted[target]
-
-
-def _check_people(truth: Path | str, people: dict, sample_ids: Sequence[str]) -> None:
-    strangers = [name for name in dict.fromkeys(sample_ids) if name not in people]
-    if strangers:
-        raise ValueError(
-            f"Planted phenotypes: expected people of the simulated cohort (such as {', '.join(list(people)[:3])}), got "
-            f"{len(strangers)} that are not: {', '.join(strangers[:10])}.\n  file: {truth}\n"
-            "  fix: give sample ids without `sub-`, of this cohort."
-        )

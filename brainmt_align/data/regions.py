@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-SHOWN_FAULTS = 10
+from brainmt_align.listing import list_faults
 
 
 class Region(NamedTuple):
@@ -128,9 +128,3 @@ def _centred(region: Region, window: int, length: int | None) -> Region:
     start = (region.start + region.end) // 2 - window // 2
     end = start + window
     return region._replace(start=max(start, 0), end=end if length is None else min(end, length))
-
-
-def list_faults(faults: list[str]) -> str:
-    """One fault a line, the first few of many."""
-    more = [f"… and {len(faults) - SHOWN_FAULTS} more"] if len(faults) > SHOWN_FAULTS else []
-    return "".join(f"  - {fault}\n" for fault in faults[:SHOWN_FAULTS] + more)

@@ -6,7 +6,8 @@ from pathlib import Path
 import pandas as pd
 
 from brainmt_align.data.bids import run_id_of
-from brainmt_align.data.tables import clean_ids, some
+from brainmt_align.data.tables import clean_ids
+from brainmt_align.listing import some
 
 SHOWN = 10  # ids or files that a line of the complaint shows
 RUN_COLUMNS = ["subject_id", "run_id", "bold_path", "mask_path"]

@@ -25,6 +25,7 @@ from brainmt_align.atomic import write_atomically
 from brainmt_align.data import simulated_bold as scans
 from brainmt_align.data import simulated_genomes as genomes_room
 from brainmt_align.data import simulated_phenotypes as phenotypes_room
+from brainmt_align.data.simulated_genome_files import variant_id, write_genomes
 from brainmt_align.data.simulated_oracle import oracle_scores
 from brainmt_align.data.simulated_parameters import NOISE_SD, CohortParameters, generator
 
@@ -81,7 +82,7 @@ def write_cohort(folder: Path | str, parameters: CohortParameters, progress: boo
     _open_partial(partial, parameters)
     genomes = genomes_room.draw_genomes(parameters)
     phenotypes = phenotypes_room.plan_phenotypes(parameters, genomes) if parameters.phenotypes else []
-    genomes_room.write_genomes(partial, genomes, parameters.sample_ids, [phenotype.direct for phenotype in phenotypes])
+    write_genomes(partial, genomes, parameters.sample_ids, [phenotype.direct for phenotype in phenotypes])
     people = _draw_people(parameters, genomes.values_PK)
     drawn = {each.name: phenotypes_room.draw_phenotype(parameters, each, genomes, people) for each in phenotypes}
     _write_participants(partial, parameters, people, drawn)
@@ -261,7 +262,7 @@ def _trait_entry(trait: genomes_room.Trait, regions: list[genomes_room.FounderRe
         region = regions[variant.region]
         variants.append(
             {
-                "id": genomes_room.variant_id(region, variant.site),
+                "id": variant_id(region, variant.site),
                 "region": region.name,
                 "contig": region.contig,
                 "position": int(region.positions[variant.site]) + 1,

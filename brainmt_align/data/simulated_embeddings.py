@@ -8,8 +8,20 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-KINDS = ("null", "ancestry", "family", "planted")
+# Kind → column of the label whose part both sides share; only here do they share one.
+LABELS = {
+    "ancestry": "ancestry",
+    "site": "site",
+    "age": "age",
+    "family": "family_id",
+    "planted": "ancestry",
+    "siblings": "ancestry",
+    "twins": "ancestry",
+}
+KINDS = ("null", *LABELS)
+RELATIVES = {"planted": 0.0, "siblings": 0.5, "twins": 1.0}  # how much of a person's own part the members of a family share
 ANCESTRIES, SITES = ("A", "B", "C"), ("site1", "site2")
+YOUNGEST, OLDEST = 45, 80  # years
 LABEL_SHARE = 0.3  # of a side's variance that ancestry, family or what shapes one side alone has
 
 
@@ -48,22 +60,26 @@ def simulate_embeddings(
         null      s = 0; scans carry site, sex, age and a family part, genomes ancestry and another family part: c and d are
                   independent, and so are the labels but for the family's, whose members are alike on each side
         ancestry  s = 0, c = d, label: ancestry
+        site      s = 0, c = d, label: site
+        age       s = 0, c = d, one direction times the squared distance from the middle age, of mean 0 and variance 1
         family    s = 0, c = d, label: family
         planted   s = strength, c = d, label: ancestry
+        siblings  planted, but the u of two members of a family correlate by 0.5
+        twins     planted, but the members of a family have one u and one genome, e' included
 
     Families are of equal size (the last may be smaller) and of one ancestry out of three; site (of two), sex and age (uniform
     from 45 to 80 years) are drawn for everyone alone. The oracle knows c, d, w, s and the shares p_l of the labels in the
-    cohort, but nobody's label, and scores before the scaling
+    cohort (of age: all years alike), but nobody's label or family, and scores before the scaling
 
         log  sum_l p_l N(x_i, y_j | c_l, d_l, r) / (sum_l p_l N(x_i | c_l) sum_l p_l N(y_j | d_l))
 
     with r = s / (1 - w) the correlation of each dimension beside the label's part; 0 for everybody where nothing is shared.
 
     Args:
-        kind: null, ancestry, family or planted.
+        kind: one of the above.
         people: N, at least 2.
         seed: of everything drawn.
-        strength: s, 0 to 0.7; of "planted" alone.
+        strength: s, 0 to 0.7; of planted, siblings and twins alone.
         families: people a family, 1 or more.
         width: E.
 
@@ -73,23 +89,23 @@ def simulate_embeddings(
     _check(kind, people, strength, families, width)
     rng = np.random.default_rng(seed)
     table = _draw_people(people, families, rng)
-    own = strength if kind == "planted" else 0.0
+    own = strength if kind in RELATIVES else 0.0
     if kind == "null":
         label_x, label_y = _alone(table, width, rng)
     else:
-        column = "family_id" if kind == "family" else "ancestry"
-        codes_N, _ = pd.factorize(table[column])
-        centres_LE = rng.standard_normal((codes_N.max() + 1, width))
-        label_x = label_y = centres_LE[codes_N]
-    shared = rng.standard_normal((people, width))
+        centres_LE, shares_L, label_x = _labels(table[LABELS[kind]], width, rng)
+        label_y = label_x
+    shared = _shared(table["family_id"], RELATIVES.get(kind, 0.0), width, rng)
     x, y = (
         np.sqrt(LABEL_SHARE) * label + np.sqrt(own) * shared + np.sqrt(1 - LABEL_SHARE - own) * rng.standard_normal(label.shape)
         for label in (label_x, label_y)
     )
+    if kind == "twins":
+        y = y[_first_of(table["family_id"])]
     if kind == "null":
         scores = np.zeros((people, people))
     else:
-        scores = _log_ratios(x, y, centres_LE, np.bincount(codes_N) / people, own / (1 - LABEL_SHARE))
+        scores = _log_ratios(x, y, centres_LE, shares_L, own / (1 - LABEL_SHARE))
     return SimulatedEmbeddings(_unit(x), _unit(y), table, scores)
 
 
@@ -100,12 +116,43 @@ def _draw_people(people: int, size: int, rng: np.random.Generator) -> pd.DataFra
         {
             "subject_id": [f"sim{row:05d}" for row in range(people)],
             "sex": rng.choice(["F", "M"], people),
-            "age": np.round(rng.uniform(45, 80, people), 1),
+            "age": np.round(rng.uniform(YOUNGEST, OLDEST, people), 1),
             "site": rng.choice(SITES, people),
             "ancestry": np.array(ANCESTRIES)[ancestry_F[family_N]],
             "family_id": [f"F{family:04d}" for family in family_N],
         }
     )
+
+
+def _labels(labels: pd.Series, width: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(L, E) what each label adds to both sides, (L,) its share of the people, (N, E) what it adds to each person."""
+    if labels.name != "age":
+        codes_N, _ = pd.factorize(labels)
+        centres_LE = rng.standard_normal((codes_N.max() + 1, width))
+        return centres_LE, np.bincount(codes_N) / len(labels), centres_LE[codes_N]
+    direction_E = rng.standard_normal(width)
+    years = np.arange(YOUNGEST, OLDEST) + 0.5
+    return _curved(years) * direction_E, np.full(len(years), 1 / len(years)), _curved(labels.to_numpy()) * direction_E
+
+
+def _curved(age_N: np.ndarray) -> np.ndarray:
+    """(N, 1) the squared distance from the middle age, of mean 0 and variance 1 where ages are uniform."""
+    place_N1 = ((age_N - (YOUNGEST + OLDEST) / 2) / ((OLDEST - YOUNGEST) / 2))[:, None]  # -1 to 1
+    return (place_N1**2 - 1 / 3) / np.sqrt(4 / 45)
+
+
+def _shared(family_N: pd.Series, relatives: float, width: int, rng: np.random.Generator) -> np.ndarray:
+    """(N, E) what scan and genome of a person share, standard normal, with this correlation between members of a family."""
+    own_NE = rng.standard_normal((len(family_N), width))
+    if not relatives:
+        return own_NE
+    return np.sqrt(relatives) * rng.standard_normal(own_NE.shape)[_first_of(family_N)] + np.sqrt(1 - relatives) * own_NE
+
+
+def _first_of(family_N: pd.Series) -> np.ndarray:
+    """(N,) row of the first member of each person's family."""
+    codes_N, _ = pd.factorize(family_N)
+    return np.unique(codes_N, return_index=True)[1][codes_N]
 
 
 def _alone(people: pd.DataFrame, width: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

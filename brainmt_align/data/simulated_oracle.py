@@ -5,7 +5,6 @@ which holds nearly all that the frames tell of the traits, and takes its density
 bound. A model that also sees covariates that differ between people can go beyond it.
 """
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ import pandas as pd
 from scipy.special import digamma, polygamma
 
 from brainmt_align.data.datasets import covering_windows
+from brainmt_align.data.simulated_truth import read_truth, require_simulated
 
 
 class _Whitening(NamedTuple):
@@ -65,16 +65,10 @@ def oracle_scores(
         FileNotFoundError: no such truth.json, or its maps are gone.
         ValueError: ids that are not of the cohort, windows outside a run, or a run on another grid than the maps.
     """
-    truth = Path(truth)
-    if not truth.is_file():
-        raise FileNotFoundError(
-            f"truth.json of a simulated cohort was expected, got no file.\n  file: {truth}\n"
-            "  fix: correct data.truth or set it to null."
-        )
-    known = json.loads(truth.read_text())
+    truth, known = Path(truth), read_truth(truth)
     people, settings = known["people"], known["parameters"]
     run_ids = [_run_id(Path(run)) for run in runs]
-    _check_ids(truth, people, run_ids, sample_ids)
+    require_simulated(truth, known, [*run_ids, *sample_ids])
     _check_windows(truth, windows, settings["frames"])
 
     maps = nib.load(_maps_of(truth, known))
@@ -183,16 +177,6 @@ def _maps_of(truth: Path, known: dict) -> Path:
 def _run_id(run: Path) -> str:
     match = re.match(r"sub-([A-Za-z0-9]+)_", run.name)
     return match.group(1) if match else run.name
-
-
-def _check_ids(truth: Path, people: dict, run_ids: Sequence[str], sample_ids: Sequence[str]) -> None:
-    strangers = [name for name in dict.fromkeys([*run_ids, *sample_ids]) if name not in people]
-    if strangers:
-        raise ValueError(
-            f"Oracle: expected people of the simulated cohort (such as {', '.join(list(people)[:3])}), got {len(strangers)} that "
-            f"are not: {', '.join(strangers[:10])}.\n  file: {truth}\n"
-            "  fix: give sample ids without `sub-` and runs named as write_cohort named them."
-        )
 
 
 def _check_windows(truth: Path, windows: Sequence[tuple[int, int]], frames: int) -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 from brainmt_align.atomic import write_atomically
 from brainmt_align.data.dealing import Label, blocks_of, check_people, content_hash, deal_blocks, round_sizes
 from brainmt_align.data.phenotype_presets import require_columns
-from brainmt_align.data.tables import some
+from brainmt_align.listing import some
 
 FAMILIES = "family_id"  # the participants' column that tells relatives, by its usual name
 PARTS = ("train", "validation", "test")
@@ -160,67 +160,6 @@ def fingerprint(split: Split) -> str:
     return content_hash(split._asdict())
 
 
-def check_unseen(checkpoint: str | Path, split: Split, family_of: Mapping[str, Hashable] | None = None) -> str | None:
-    """Refuse to score people whom an earlier run has trained on or chosen its weights by, or relatives of theirs.
-
-    Args:
-        checkpoint: weights of the earlier run; its split.json lies beside them.
-        split: today's.
-        family_of: label of each person's family; None: nobody is related.
-
-    Returns:
-        A note where no split.json is there to tell.
-
-    Raises:
-        ValueError: test people of today were training or validation people then; or the file is no split.
-    """
-    family_of = family_of or {person: person for part in PARTS for person in getattr(split, part)}
-    seen = seen_people(checkpoint, family_of)
-    if seen is None:
-        return f"No split.json lies beside {checkpoint}: whether it was trained on today's test people cannot be told."
-    seen = sorted(set(split.test) & set(seen))
-    if seen:
-        path = Path(checkpoint).parent / "split.json"
-        raise ValueError(
-            f"Split: test people must be new to the checkpoint, got {len(seen)} of {len(split.test)} whom it was trained or "
-            f"chosen on, or whose relatives were: {some(seen)}.\n  file: {path}\n"
-            f"  fix: keep to that split with split.file={path}."
-        )
-    return None
-
-
-def seen_people(checkpoint: str | Path, family_of: Mapping[str, Hashable]) -> list[str] | None:
-    """Those of some people whom a checkpoint was trained or chosen on, and their relatives; None where no split.json tells.
-
-    Args:
-        checkpoint: weights of a run; its split.json lies beside them.
-        family_of: label of the family of each of the people.
-
-    Raises:
-        ValueError: the file is no split.
-    """
-    earlier = _split_beside(checkpoint)
-    if earlier is None:
-        return None
-    families = {family_of[person] for person in {*earlier.train, *earlier.validation} & family_of.keys()}
-    return sorted(person for person, family in family_of.items() if family in families)
-
-
-def training_people(checkpoint: str | Path) -> list[str] | None:
-    """Whom a checkpoint was trained on, not chosen by; None where no split.json lies beside it.
-
-    Raises:
-        ValueError: the file is no split.
-    """
-    earlier = _split_beside(checkpoint)
-    return None if earlier is None else earlier.train
-
-
-def _split_beside(checkpoint: str | Path) -> Split | None:
-    path = Path(checkpoint).parent / "split.json"
-    return _read_split(path)[0] if path.is_file() else None
-
-
 def restrict_split(path: str | Path, subject_ids: Sequence[str], groups: Sequence[Hashable] | None = None) -> FrozenSplit:
     """A frozen split of some of its people: of those who have a value of a phenotype, say.
 
@@ -233,7 +172,7 @@ def restrict_split(path: str | Path, subject_ids: Sequence[str], groups: Sequenc
         FileNotFoundError: no such file.
         ValueError: the file is no split, lacks people of today, or tears a group: all reasons listed.
     """
-    earlier, settings = _read_split(Path(path))
+    earlier, settings = read_split(Path(path))
     wanted = set(subject_ids)
     kept = earlier._replace(**{part: [person for person in getattr(earlier, part) if person in wanted] for part in PARTS})
     faults = _compare_people(kept, check_people(subject_ids, groups, None), grouped=groups is not None)
@@ -281,7 +220,7 @@ def load_split(
         ValueError: the file is no split, was edited by hand, or does not fit: all reasons listed.
     """
     path = Path(path)
-    split, saved_settings = _read_split(path)
+    split, saved_settings = read_split(path)
     faults = _compare_people(split, check_people(subject_ids, groups, None), grouped=groups is not None)
     faults += _compare_settings(saved_settings, _as_json(settings))
     if faults:
@@ -293,15 +232,13 @@ def load_split(
     return FrozenSplit(split, saved_settings)
 
 
-def _check_columns(people: pd.DataFrame, columns: Sequence[str]) -> None:
-    try:
-        require_columns(people, columns)
-    except ValueError as error:
-        raise ValueError(f"{error}\n  key: split.groups, split.strata, split.sites or evaluation.strata") from error
+def read_split(path: Path) -> FrozenSplit:
+    """A split and what it was made with, from a file that is whole; whom it is of is not looked at.
 
-
-def _read_split(path: Path) -> tuple[Split, dict[str, Any]]:
-    """A split and its settings from a file that is whole."""
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is no split, or was edited by hand.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"Split: expected a file, got none.\n  file: {path}\n  fix: correct the path, or make it again.")
     try:
@@ -320,7 +257,14 @@ def _read_split(path: Path) -> tuple[Split, dict[str, Any]]:
             f"  file: {path}\n  fix: restore it from a backup, or delete it to have the split made again "
             "(results then no longer compare)."
         )
-    return split, saved_settings
+    return FrozenSplit(split, saved_settings)
+
+
+def _check_columns(people: pd.DataFrame, columns: Sequence[str]) -> None:
+    try:
+        require_columns(people, columns)
+    except ValueError as error:
+        raise ValueError(f"{error}\n  key: split.groups, split.strata, split.sites or evaluation.strata") from error
 
 
 def _target_sizes(fractions: Sequence[float], num_people: int) -> list[int]:

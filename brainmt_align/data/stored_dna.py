@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from brainmt_align.data.dna_region_file import SETTINGS, SUFFIX, StoredRegion, read_region, region_path, shown_name
-from brainmt_align.data.regions import list_faults
+from brainmt_align.listing import list_faults
 
 
 class DNAStore:
@@ -44,6 +45,11 @@ class DNAStore:
         self._row = {sample: row for row, sample in enumerate(self.sample_ids)}
         columns = [region.index[[row[s] for s in self.sample_ids]] for region, row in zip(stored, rows, strict=True)]
         self.index = np.stack(columns, axis=1).reshape(len(self.sample_ids), len(regions), 2)
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What a checkpoint records of the store: what made the vectors, and of which regions, in their order."""
+        return {**self.header, "regions": self.places}
 
     def index_of(self, sample_ids: Sequence[str]) -> np.ndarray:
         """(n, R, 2) int32 into `tables`, for whoever wants to expand the features elsewhere, say on a GPU.

@@ -12,6 +12,9 @@ from typing import NamedTuple
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pandas.api.types import is_bool_dtype, is_numeric_dtype
+
+from brainmt_align.listing import some
 
 SEPARATORS = {".tsv": "\t", ".csv": ","}
 PARQUET = {".parquet", ".pq"}
@@ -80,10 +83,9 @@ def is_blank(label: Hashable) -> bool:
     return any(pd.isna(each) for each in (label if isinstance(label, tuple) else (label,)))
 
 
-def some(items: Sequence[str], limit: int = 5) -> str:
-    """The first few of a list for a message: `a, b, c, … (40 in all)`."""
-    shown = ", ".join(items[:limit])
-    return shown if len(items) <= limit else f"{shown}, … ({len(items)} in all)"
+def holds_numbers(values: pd.Series) -> bool:
+    """Whether a column is of numbers; true and false are none."""
+    return is_numeric_dtype(values) and not is_bool_dtype(values)
 
 
 def read_table(

@@ -11,7 +11,7 @@ from pandas.api.types import is_bool_dtype
 
 from brainmt_align.data.covariates import CovariateCoding, covariates_from_json, fit_covariates, regress_out
 from brainmt_align.data.phenotype_presets import as_numbers, require_columns
-from brainmt_align.data.tables import some
+from brainmt_align.listing import some
 
 TASKS = ("regression", "binary", "multiclass", "ordinal")
 MOST_CLASSES = 50
@@ -44,6 +44,11 @@ class TargetCoding:
     sd: float = 1.0
     slopes: tuple[float, ...] = ()
     class_weights: tuple[float, ...] = ()
+
+    @property
+    def positive_class(self) -> str | None:
+        """The second class of a binary target, whose probability scores are about."""
+        return self.classes[1] if self.task == "binary" else None
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GroupKFold
 from threadpoolctl import threadpool_limits
 
-from brainmt_align.data.tables import is_blank, some
+from brainmt_align.evaluation.families import number_families, require_families
 from brainmt_align.evaluation.permutation import exchangeable_blocks
 from brainmt_align.evaluation.phenotype_metrics import MAIN_METRIC, SMALLEST_PROBABILITY
+from brainmt_align.listing import some
 
 INNER_FOLDS = 5
 # Features are scaled so that a person's row has length 1 or so: a penalty then means the same whatever their number.
@@ -151,7 +152,7 @@ def _prepare(task: str, features_NF, targets_N, fold: Fold, groups_N, covariates
     rows = _rows_with_target(task, np.asarray(targets_N), fold)
     y = np.asarray(targets_N)[rows]
     y = y.astype(np.float64) if task == "regression" else y.astype(np.int64)
-    families = np.unique(_numbered(groups_N)[rows], return_inverse=True)[1]
+    families = np.unique(number_families(groups_N)[rows], return_inverse=True)[1]
     if len(np.unique(families)) < 2:
         raise ValueError(
             f"Baseline: 2 families or more with a target were expected to learn from, got {len(np.unique(families))} "
@@ -267,11 +268,6 @@ def _finite(name: str, values, rows) -> np.ndarray:
     return taken
 
 
-def _numbered(groups_N: Sequence[Hashable]) -> np.ndarray:
-    number = {group: at for at, group in enumerate(dict.fromkeys(groups_N))}
-    return np.array([number[group] for group in groups_N])
-
-
 def _check_task(task: str) -> None:
     if task not in MAIN_METRIC:
         raise ValueError(
@@ -291,17 +287,7 @@ def _check(task: str, targets_N, fold: Fold, groups_N, tables: dict[str, np.ndar
 
 
 def _check_families(targets_N, fold: Fold, groups_N) -> None:
-    if len(groups_N) != len(targets_N):
-        raise ValueError(
-            f"Baseline: a family for each of {len(targets_N)} targets was expected, got {len(groups_N)}.\n"
-            "  fix: bring groups and targets into the same rows."
-        )
-    blank = [row for row, group in enumerate(groups_N) if is_blank(group)]
-    if blank:
-        raise ValueError(
-            f"Baseline: a family for everyone was expected, got none in {len(blank)} rows, first in row {blank[0]}.\n"
-            "  fix: give people without known relatives a family of their own."
-        )
+    require_families("Baseline", groups_N, len(targets_N))
     both = {groups_N[row] for row in fold.train_N} & {groups_N[row] for row in fold.test_N}
     if both:
         raise ValueError(

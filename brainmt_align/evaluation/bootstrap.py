@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import norm, rankdata
 
-from brainmt_align.data.tables import is_blank
+from brainmt_align.evaluation.families import number_families, require_families
 from brainmt_align.evaluation.phenotype_metrics import metrics_of
 
 # Numbers of one block of resamples that are worked on at once: 2¹⁸ float64 stay in the processor's cache.
@@ -228,15 +228,8 @@ def _resampled_means(cells: np.ndarray) -> tuple[np.ndarray, float]:
 
 def _families(groups_N: Sequence[Hashable]) -> np.ndarray:
     """(N,) number of each row's family, in the order of their first rows, so that labels play no part in the drawing."""
-    blank = [row for row, group in enumerate(groups_N) if is_blank(group)]
-    if blank or not len(groups_N):
-        raise ValueError(
-            f"Bootstrap: expected a family for every row of one or more, got {len(groups_N)} rows of which {len(blank)} have none"
-            + (f", the first of them row {blank[0]}" if blank else "")
-            + ".\n  fix: give people without known relatives a family of their own."
-        )
-    number = {group: at for at, group in enumerate(dict.fromkeys(groups_N))}
-    return np.array([number[group] for group in groups_N])
+    require_families("Bootstrap", groups_N, max(1, len(groups_N)))
+    return number_families(groups_N)
 
 
 def _family_counts(family_N: np.ndarray, resamples: int, seed: int) -> np.ndarray:

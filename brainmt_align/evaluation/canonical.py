@@ -29,6 +29,14 @@ class CanonicalTest(NamedTuple):
     exact: bool  # False: families with nuisance, see `exchangeable_rows`
 
 
+class Rotations(NamedTuple):
+    """Turns of orthonormal columns into canonical variates; column k of either has correlation k, columns past K have none."""
+
+    rotation_PP: np.ndarray
+    rotation_QQ: np.ndarray
+    correlations_K: np.ndarray  # largest first, K = min(P, Q); rounding may carry one past 1
+
+
 class _Reduced(NamedTuple):
     scores_MC: np.ndarray  # orthonormal columns
     weights_DC: np.ndarray  # features times weights are scores
@@ -88,9 +96,9 @@ def canonical_correlations(
             f"{kept[0]} + {kept[1]}; any two sides would correlate perfectly.\n"
             f"  fix: set components={max(1, free // 10)} or bring more people."
         )
-    rotation_one, correlations_K, rotation_other = np.linalg.svd(one.scores_MC.T @ other.scores_MC)
-    u_MP, v_MQ = one.scores_MC @ rotation_one, other.scores_MC @ rotation_other.T
-    count = len(correlations_K)
+    turned = canonical_rotations(one.scores_MC, other.scores_MC)
+    u_MP, v_MQ = one.scores_MC @ turned.rotation_PP, other.scores_MC @ turned.rotation_QQ
+    count = len(turned.correlations_K)
     observed_K = _stepwise((u_MP.T @ v_MQ)[None], statistic)[0]
     at_least_K = np.zeros(count, dtype=np.int64)
     for draw in draw_pairings(m, rows.groups_M, permutations, seed):
@@ -99,16 +107,30 @@ def canonical_correlations(
     p_K = np.maximum.accumulate((1 + at_least_K) / (1 + permutations))
     unit = np.sqrt(free)
     return CanonicalTest(
-        np.clip(correlations_K, 0, 1),
+        np.clip(turned.correlations_K, 0, 1),
         p_K,
         observed_K,
-        unit * one.weights_DC @ rotation_one[:, :count],
-        unit * other.weights_DC @ rotation_other.T[:, :count],
+        unit * one.weights_DC @ turned.rotation_PP[:, :count],
+        unit * other.weights_DC @ turned.rotation_QQ[:, :count],
         kept,
         m,
         permutations,
         rows.exact,
     )
+
+
+def canonical_rotations(one_MP: np.ndarray, other_MQ: np.ndarray) -> Rotations:
+    """Canonical correlation analysis of two sides whose columns are orthonormal, by singular values.
+
+    Args:
+        one_MP: (M, P), whitened principal components, say.
+        other_MQ: (M, Q), the same rows.
+
+    Reference:
+        Björck and Golub 1973.
+    """
+    left_PP, correlations_K, right_QQ = np.linalg.svd(np.asarray(one_MP, np.float64).T @ other_MQ)
+    return Rotations(left_PP, right_QQ.T, correlations_K)
 
 
 def _principal(side_MD: np.ndarray, components: int) -> _Reduced:

@@ -4,25 +4,40 @@ N people, F edges, V variants, P principal components, K canonical components.
 """
 
 from collections.abc import Hashable, Sequence
-from typing import NamedTuple
+from pathlib import Path
 
 import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.model_selection import GroupKFold
 
+from brainmt_align.evaluation.canonical import canonical_rotations
 from brainmt_align.evaluation.covariate_rival import RivalVectors
+from brainmt_align.evaluation.families import number_families
 from brainmt_align.evaluation.ranks import rank_both_ways
 
 INNER_FOLDS = 4
+FEWEST_TO_LEARN_FROM = 20  # people
 PRINCIPAL_COMPONENTS = (3, 5, 10, 20, 40, 80, 160)  # tried on each side alike
 
 
-class _Canonical(NamedTuple):
-    """Canonical weights of one side's principal components, and the correlations."""
+def rows_to_learn_from(subject_ids: Sequence[str], learned_from: Sequence[str] | None, checkpoint: str | Path) -> np.ndarray:
+    """Row numbers of the people whom a checkpoint was trained on, refused before anything is read of their scans and genomes.
 
-    weights_x_PK: np.ndarray
-    weights_y_PK: np.ndarray
-    correlations_K: np.ndarray
+    Args:
+        subject_ids: one id a person.
+        learned_from: ids of `seen_people.training_people`; None: nothing tells.
+        checkpoint: for the message.
+
+    Raises:
+        ValueError: fewer than 20 of them are among the people.
+    """
+    rows = np.flatnonzero(np.isin(list(subject_ids), list(learned_from or [])))
+    if len(rows) < FEWEST_TO_LEARN_FROM:
+        raise ValueError(
+            f"{FEWEST_TO_LEARN_FROM} of the checkpoint's training people were expected in this cohort, got {len(rows)}.\n"
+            f"  file: {checkpoint}\n  fix: evaluate on the cohort of the training, with split.json beside the checkpoint."
+        )
+    return rows
 
 
 def cca_rival(
@@ -65,9 +80,7 @@ def cca_rival(
     fit_rows, score_rows = np.asarray(fit_rows, dtype=int), np.asarray(score_rows, dtype=int)
     labels = list(range(len(x))) if groups_N is None else list(groups_N)
     _check(x, y, fit_rows, score_rows, labels, components)
-    number = {group: at for at, group in enumerate(dict.fromkeys(labels))}
-    family = np.array([number[labels[row]] for row in fit_rows])
-    kept = _choose(x[fit_rows], y[fit_rows], family, components, seed)
+    kept = _choose(x[fit_rows], y[fit_rows], number_families(labels)[fit_rows], components, seed)
     query, candidate = _fit_and_score(x, y, fit_rows, score_rows, (kept,), components, seed)[0]
     return {"fmri_to_dna": (query, candidate), "dna_to_fmri": (candidate, query)}
 
@@ -91,14 +104,10 @@ def _fit_and_score(x, y, fit_rows, score_rows, counts: Sequence[int], components
     fitted_y, scored_y = _principal(y, fit_rows, score_rows, max(counts), "dosages", seed)
     vectors = []
     for count in counts:
-        canonical = _correlate(fitted_x[:, :count], fitted_y[:, :count], components)
-        weights_K = np.sqrt(canonical.correlations_K)
-        vectors.append(
-            (
-                _unit(scored_x[:, :count] @ canonical.weights_x_PK * weights_K),
-                _unit(scored_y[:, :count] @ canonical.weights_y_PK * weights_K),
-            )
-        )
+        turned = canonical_rotations(fitted_x[:, :count], fitted_y[:, :count])
+        weights_K = np.sqrt(turned.correlations_K[:components])
+        sides = (scored_x, turned.rotation_PP), (scored_y, turned.rotation_QQ)
+        vectors.append(tuple(_unit(scored[:, :count] @ rotation[:, : len(weights_K)] * weights_K) for scored, rotation in sides))
     return vectors
 
 
@@ -117,12 +126,6 @@ def _principal(table, fit_rows, score_rows, count: int, name: str, seed: int) ->
     real = pca.singular_values_ > 1e-4 * pca.singular_values_[0]
     lengths = pca.singular_values_[real]
     return pca.transform(fitted)[:, real] / lengths, pca.transform(scored)[:, real] / lengths
-
-
-def _correlate(x_NP: np.ndarray, y_NP: np.ndarray, components: int) -> _Canonical:
-    """CCA of columns that are orthonormal already."""
-    left, correlations, right = np.linalg.svd(x_NP.T.astype(np.float64) @ y_NP, full_matrices=False)
-    return _Canonical(left[:, :components], right[:components].T, correlations[:components])
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
@@ -149,9 +152,9 @@ def _check(x, y, fit_rows, score_rows, labels: list, components: int) -> None:
             f"CCA: expected nobody to be scored by what was fitted to them or their relatives, got {len(both)} such people, "
             f"first in row {both[0]}.\n  fix: fit on the training part of a split by families."
         )
-    if len(fit_rows) < 20 or len(families) < INNER_FOLDS or components < 1:
+    if len(fit_rows) < FEWEST_TO_LEARN_FROM or len(families) < INNER_FOLDS or components < 1:
         raise ValueError(
-            f"CCA: expected 20 people or more of {INNER_FOLDS} families or more to learn from and 1 component or more, got "
-            f"{len(fit_rows)} people of {len(families)} families and {components} components.\n"
+            f"CCA: expected {FEWEST_TO_LEARN_FROM} people or more of {INNER_FOLDS} families or more to learn from and 1 "
+            f"component or more, got {len(fit_rows)} people of {len(families)} families and {components} components.\n"
             "  fix: bring more training people, or leave this rival out."
         )

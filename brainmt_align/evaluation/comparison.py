@@ -84,6 +84,12 @@ def compare_rivals(task: str, folds: Sequence[ScoredFold], reference: str, resam
     }
 
 
+def metrics_entry(compared: dict[str, Any]) -> dict[str, Any]:
+    """A target's entry of metrics.json: the reference's bare figures, and under `comparison` all that `compare_rivals` told."""
+    own = compared["figures"][compared["reference"]]
+    return {metric: each["value"] for metric, each in own.items()} | {"comparison": compared}
+
+
 def predictions_table(
     folds: Sequence[ScoredFold], classes: Sequence[str], value: Mapping[str, Any] | None = None
 ) -> pd.DataFrame:

@@ -16,10 +16,10 @@ from brainmt_align.evaluation.bootstrap import family_weights
 from brainmt_align.evaluation.covariate_rival import RivalVectors, covariates_only
 from brainmt_align.evaluation.matched_pools import matched_pools
 from brainmt_align.evaluation.permutation import PairingTest, pairing_test
-from brainmt_align.evaluation.ranks import rank_both_ways, rank_in_pools, rank_matrix
+from brainmt_align.evaluation.ranks import RankedPairs, rank_both_ways, rank_in_pools, rank_pairs
 from brainmt_align.evaluation.retrieval_metrics import DIRECTIONS, leads, rank_figures, retrieval_metrics
 from brainmt_align.evaluation.strata import Strata, column_strata, make_strata
-from brainmt_align.evaluation.verdict import COVARIATES_ONLY, give_verdict
+from brainmt_align.evaluation.verdict import COVARIATES_ONLY, SHARED_BY_RELATIVES, give_verdict
 from brainmt_align.evaluation.within_strata import StratifiedRanks, pair_within, rank_within, surviving_share
 
 MANY_VALUES, KNOTS = 20, 8  # of a covariate that gets splines
@@ -40,12 +40,15 @@ class EvaluationSettings(NamedTuple):
     permutations: int = 10_000
     resamples: int = 2_000
     seed: int = 0
+    shared_N: Sequence[float] | None = None  # (N,) of `kinship.family_shares`, 0 to 1; None takes relatives to share half
 
 
 class AlignmentEvaluation(NamedTuple):
     """What the embeddings of an alignment are worth."""
 
-    metrics: dict[str, Any]  # JSON-ready: retrieval, strata, matched, rivals, tests, verdict
+    metrics: dict[
+        str, Any
+    ]  # JSON-ready: retrieval, strata, matched, rivals, tests, verdict, and left_out: sentences on what could not be made
     nulls: pd.DataFrame  # columns test and statistic (mean log rank over both directions), one row a draw
 
 
@@ -82,25 +85,25 @@ def evaluate_alignment(
     strata, alone = _strata_of(people, settings)
     covariates_NK = encode_covariates(people, settings)
     pools_NM = None if covariates_NK is None else _pools_of(covariates_NK, groups_N, settings)
+    left_out = _left_out(alone, covariates_NK, pools_NM, groups_N, settings)
     folds = min(FOLDS, len(set(groups_N)))
-    if covariates_NK is not None and folds > 2:
+    if covariates_NK is not None and folds > 2 and np.ptp(covariates_NK, axis=0).any():
         rivals = {
             COVARIATES_ONLY: covariates_only(z_fmri, z_dna, _flexible(covariates_NK), groups_N, folds, settings.seed)
         } | rivals
     drawn = {"permutations": settings.permutations, "seed": settings.seed}
-    z = {"fmri_to_dna": (z_fmri, z_dna), "dna_to_fmri": (z_dna, z_fmri)}
-    retrieval = retrieval_metrics(
-        z_fmri, z_dna, settings.ks, oracle_scores=oracle_scores, groups=groups_N, resamples=settings.resamples, **drawn
-    )
+    ranked = rank_pairs(z_fmri, z_dna)
+    asked = {"groups": groups_N, "resamples": settings.resamples, "ranked": ranked}
+    retrieval = retrieval_metrics(z_fmri, z_dna, settings.ks, oracle_scores=oracle_scores, **asked, **drawn)
     weights_RN = family_weights(groups_N, settings.resamples, settings.seed)
-    both = rank_both_ways(z_fmri, z_dna)
-    ranks = {direction: (getattr(both, direction), getattr(both, f"ties_{direction}")) for direction in DIRECTIONS}
-    tests, shares, stratified = _tests(z_fmri, z_dna, strata, alone, groups_N, ranks, drawn)
+    ranks = {direction: (getattr(ranked.own, direction), getattr(ranked.own, f"ties_{direction}")) for direction in DIRECTIONS}
+    tests, shares, stratified = _tests(z_fmri, z_dna, ranked, strata, alone, groups_N, drawn)
     told = {name: _told(test) | ({"share": shares[name]} if name in shares else {}) for name, test in tests.items()}
     if "within families" in told:
-        told["within families"] |= _family_power(tests, groups_N)
-    matched = None if pools_NM is None else _matched(z, pools_NM, settings, weights_RN)
-    against = {name: _against(each, ranks, settings.ks, weights_RN) for name, each in rivals.items()}
+        told["within families"] |= _family_power(tests, groups_N, settings.shared_N)
+    z = {"fmri_to_dna": (z_fmri, z_dna), "dna_to_fmri": (z_dna, z_fmri)}
+    matched = None if pools_NM is None else _matched(z, rivals.get(COVARIATES_ONLY), pools_NM, settings, weights_RN)
+    against = {name: _against(_ranks_of(each), ranks, n, settings.ks, weights_RN) for name, each in rivals.items()}
     metrics = {
         "retrieval": retrieval,
         "strata": None if strata is None else _stratified_figures(strata, stratified, groups_N, settings),
@@ -108,6 +111,7 @@ def evaluate_alignment(
         "rivals": against,
         "tests": told,
         "verdict": give_verdict(told, settings.strata, against, matched),
+        "left_out": left_out,
     }
     draws = [pd.DataFrame({"test": name, "statistic": test.null_R}) for name, test in tests.items()]
     return AlignmentEvaluation(metrics, pd.concat(draws, ignore_index=True))
@@ -155,12 +159,31 @@ def _pools_of(covariates_NK: np.ndarray, groups_N: list, settings: EvaluationSet
     return matched_pools(covariates_NK, size, groups_N, settings.seed)
 
 
+def _left_out(alone: Mapping[str, Strata], covariates_NK, pools_NM, groups_N: list, settings: EvaluationSettings) -> list[str]:
+    """A sentence for each thing that was asked for and cannot be made of these people."""
+    sentences = [
+        f"No test within {name} alone: no {settings.min_stratum} people are alike in it."
+        for name in settings.strata
+        if f"within {name}" not in alone
+    ]
+    if covariates_NK is None:
+        return sentences
+    named, families = ", ".join(settings.covariates), len(set(groups_N))
+    if not np.ptp(covariates_NK, axis=0).any():
+        return [*sentences, f"No model of {COVARIATES_ONLY} and no matched pools: all people are alike in {named}."]
+    if families < 3:
+        sentences.append(f"No model of {COVARIATES_ONLY}: it learns from 3 families or more, got {families}.")
+    if pools_NM is None:
+        sentences.append(f"No pools matched by {named}: the largest family leaves no stranger to be matched with.")
+    return sentences
+
+
 def _tests(
-    z_fmri, z_dna, strata: Strata | None, alone: dict[str, Strata], groups_N: list, ranks: dict, drawn: dict
+    z_fmri, z_dna, ranked: RankedPairs, strata: Strata | None, alone: dict[str, Strata], groups_N: list, drawn: dict
 ) -> tuple[dict[str, PairingTest], dict[str, float | None], StratifiedRanks | None]:
     """Every test by name, the share of the effect that strata leave, and the ranks within the strata of all columns."""
     n = len(z_fmri)
-    log_NN = (np.log(rank_matrix(z_fmri, z_dna)) + np.log(rank_matrix(z_dna, z_fmri)).T) / 2
+    log_NN = (np.log(ranked.fmri_to_dna_NN) + np.log(ranked.dna_to_fmri_NN).T) / 2
     tests = {"overall": pairing_test(log_NN, groups=groups_N, **drawn)}
     shares: dict[str, float | None] = {}
     stratified = None if strata is None else rank_within(z_fmri, z_dna, strata.labels_N)
@@ -168,7 +191,7 @@ def _tests(
         same = each.columns == strata.columns and "within strata" in tests
         within = stratified if same or each is strata else rank_within(z_fmri, z_dna, each.labels_N)
         tests[name] = tests["within strata"] if same else pair_within(within, groups_N, **drawn)
-        overall = [own_N[within.rows_S] for own_N, _ in ranks.values()]
+        overall = [getattr(ranked.own, direction)[within.rows_S] for direction in DIRECTIONS]
         shares[name] = surviving_share(tests[name].statistic, overall, within.sizes_S, n, drawn["seed"])
     counts = Counter(groups_N)
     rows = [row for row, group in enumerate(groups_N) if counts[group] > 1]
@@ -183,15 +206,17 @@ def _told(test: PairingTest) -> dict[str, float | int | None]:
     return {name: value for name, value in test._asdict().items() if name != "null_R"}
 
 
-def _family_power(tests: Mapping[str, PairingTest], groups_N: list) -> dict[str, float]:
-    """What the test within families would show of an effect that is everybody's own, and the SD of its null.
+def _family_power(tests: Mapping[str, PairingTest], groups_N: list, shared_N: Sequence[float] | None) -> dict[str, float]:
+    """What the test within families would show of an effect that is everybody's own, the SD of its null, and what they share.
 
     A re-pairing gives a member of a family of m the place of another with probability 1 - 1 / m, and where relatives share
     nothing that matters, a relative ranks as a stranger does overall.
     """
-    sizes_S = np.array([size for size in map(Counter(groups_N).get, groups_N) if size > 1])
-    expected = tests["overall"].effect_nats * float((1 - 1 / sizes_S).mean())
-    return {"expected_nats": expected, "null_sd": float(tests["within families"].null_R.std())}
+    sizes_N = np.array([*map(Counter(groups_N).get, groups_N)])
+    moved_N = 1 - 1 / sizes_N
+    shared = SHARED_BY_RELATIVES if shared_N is None else float(np.average(shared_N, weights=moved_N))
+    expected = tests["overall"].effect_nats * float(moved_N[sizes_N > 1].mean())
+    return {"expected_nats": expected, "null_sd": float(tests["within families"].null_R.std()), "shared": shared}
 
 
 def _stratified_figures(strata: Strata, within: StratifiedRanks, groups_N: list, settings: EvaluationSettings) -> dict[str, Any]:
@@ -213,24 +238,37 @@ def _stratified_figures(strata: Strata, within: StratifiedRanks, groups_N: list,
     return figures
 
 
-def _matched(z: dict, pools_NM: np.ndarray, settings: EvaluationSettings, weights_RN: np.ndarray) -> dict[str, Any]:
+def _matched(
+    z: dict, rival: RivalVectors | None, pools_NM: np.ndarray, settings: EvaluationSettings, weights_RN: np.ndarray
+) -> dict[str, Any]:
+    """Figures on pools of the model and of the rival that sees covariates only.
+
+    The people of a pool are alike, not equal: only the own covariates are exactly the query's, so that a model that knows nothing
+    else is above chance as well. What it reaches on the same pools is the level to beat.
+    """
     size = pools_NM.shape[1]
-    figures = {
-        direction: rank_figures(*rank_in_pools(*pair, pools_NM), size, settings.ks, weights_RN) for direction, pair in z.items()
-    }
-    return {"covariates": list(settings.covariates), "pool_size": size} | figures
+    told: dict[str, Any] = {"covariates": list(settings.covariates), "pool_size": size, "rivals": {}}
+    ranks = {direction: rank_in_pools(*pair, pools_NM) for direction, pair in z.items()}
+    told |= {direction: rank_figures(*each, size, settings.ks, weights_RN) for direction, each in ranks.items()}
+    if rival is not None:
+        theirs = {direction: rank_in_pools(*rival[direction], pools_NM) for direction in DIRECTIONS}
+        told["rivals"][COVARIATES_ONLY] = _against(theirs, ranks, size, settings.ks, weights_RN)
+    return told
 
 
-def _against(rival: RivalVectors, ranks: dict, ks: Sequence[int], weights_RN: np.ndarray) -> dict[str, Any]:
+def _ranks_of(rival: RivalVectors) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Direction → ranks and ties of the true partners among all."""
+    ranked = {direction: rank_both_ways(*rival[direction]) for direction in DIRECTIONS}
+    return {direction: (each.fmri_to_dna, each.ties_fmri_to_dna) for direction, each in ranked.items()}
+
+
+def _against(theirs: dict, ours: dict, candidates: int, ks: Sequence[int], weights_RN: np.ndarray) -> dict[str, Any]:
     """A rival's own figures in each direction, and the model's lead over it."""
-    found = {}
-    for direction in DIRECTIONS:
-        ranked = rank_both_ways(*rival[direction])
-        theirs = ranked.fmri_to_dna, ranked.ties_fmri_to_dna
-        n = len(theirs[0])
-        figures = rank_figures(*theirs, n, ks, weights_RN)
-        found[direction] = figures | {"lead": leads(ranks[direction], theirs, n, ks, weights_RN)}
-    return found
+    return {
+        direction: rank_figures(*theirs[direction], candidates, ks, weights_RN)
+        | {"lead": leads(ours[direction], theirs[direction], candidates, ks, weights_RN)}
+        for direction in DIRECTIONS
+    }
 
 
 def _check(z_fmri, z_dna, people: pd.DataFrame, settings: EvaluationSettings, rivals: Mapping[str, RivalVectors]) -> None:
@@ -238,6 +276,8 @@ def _check(z_fmri, z_dna, people: pd.DataFrame, settings: EvaluationSettings, ri
     lengths = {"genomes": len(z_dna), "rows of the people's table": len(people)}
     if settings.groups_N is not None:
         lengths["families"] = len(settings.groups_N)
+    if settings.shared_N is not None:
+        lengths["shares of families"] = len(settings.shared_N)
     faults = [f"{length} {what}" for what, length in lengths.items() if length != n]
     for name, rival in rivals.items():
         if set(rival) != set(DIRECTIONS):
@@ -245,6 +285,9 @@ def _check(z_fmri, z_dna, people: pd.DataFrame, settings: EvaluationSettings, ri
             continue
         rows = {len(vectors) for pair in rival.values() for vectors in pair}
         faults += [f"{min(rows - {n})} rows of the rival {name!r}"] if rows != {n} else []
+    shared_N = np.asarray(settings.shared_N if settings.shared_N is not None else [], dtype=float)
+    outside = int((~((shared_N >= 0) & (shared_N <= 1))).sum())
+    faults += [f"{outside} shares of families that are not from 0 to 1"] if outside else []
     if faults:
         raise ValueError(
             f"Evaluation: the same people as the {n} scans were expected everywhere, and rivals in both directions "

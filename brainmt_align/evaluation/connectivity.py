@@ -6,9 +6,11 @@ K regions, labelled 1 … K; edges are the K (K - 1) / 2 pairs.
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 from nibabel.affines import apply_affine
 from nibabel.filebasedimages import ImageFileError
 from nilearn.connectome import ConnectivityMeasure
@@ -18,8 +20,9 @@ from sklearn.cluster import KMeans
 from sklearn.covariance import EmpiricalCovariance
 from tqdm import tqdm
 
+from brainmt_align.data.bold import voxels_apart
 from brainmt_align.data.stored_run import StoredRun, open_run
-from brainmt_align.data.tables import some
+from brainmt_align.listing import some
 
 MIN_FRAMES = 3  # two frames correlate by ±1 whatever they hold
 LARGEST_CORRELATION = 1 - 1e-6  # Fisher z of at most 7.25
@@ -97,6 +100,21 @@ def atlas_regions(atlas_path: str | Path, runs: Sequence[StoredRun]) -> np.ndarr
     labels = np.zeros(depth * height * width, np.int32)
     labels[voxels] = np.where(numbers > 0, np.searchsorted(kept, numbers) + 1, 0)
     return labels
+
+
+def cohort_regions(store_paths: Sequence[str | Path], count: int, seed: int, atlas_path: str | Path | None = None) -> np.ndarray:
+    """The regions that a cohort's runs are compared in: an atlas's, or a grid's where none is named.
+
+    Args:
+        store_paths: files of the BOLD store.
+        count, seed: as in `grid_regions`.
+        atlas_path: as in `atlas_regions`.
+
+    Returns:
+        (D*H*W,) int32 labels, as these two give them; they say what is raised.
+    """
+    runs = [open_run(path) for path in store_paths]
+    return atlas_regions(atlas_path, runs) if atlas_path else grid_regions(runs, count, seed)
 
 
 def region_series(run: StoredRun, labels: np.ndarray) -> np.ndarray:
@@ -191,15 +209,57 @@ def people_connectivity(paths_of_people: Sequence[Sequence[str]], labels: np.nda
     return np.stack(rows)
 
 
+class CohortEdges(NamedTuple):
+    """The connectivity of everybody."""
+
+    edges_NF: np.ndarray  # (N, K (K - 1) / 2) float32, see `people_connectivity`
+    regions: int  # K
+
+
+def cohort_connectivity(
+    runs: pd.DataFrame,
+    subject_ids: Sequence[str],
+    regions: int,
+    seed: int,
+    atlas: str | Path | None = None,
+    progress: bool = False,
+) -> CohortEdges:
+    """Connectivity of people from the table of their stored runs, between regions that all of their runs share.
+
+    Args:
+        runs: subject_id and store_path, a row a run.
+        subject_ids: whose, and in which order.
+        regions: how many of the grid; not looked at with an atlas.
+        seed: of the grid.
+        atlas: see `atlas_regions`; None: `grid_regions`.
+        progress: whether a bar counts people.
+
+    Raises:
+        FileNotFoundError, ValueError: people without runs, and what the functions of this room complain of.
+    """
+    paths_of = runs.groupby("subject_id")["store_path"].agg(list)
+    if absent := [subject for subject in subject_ids if subject not in paths_of.index]:
+        raise ValueError(
+            f"Connectivity: stored runs of {len(subject_ids)} people were expected, got none of {len(absent)}: {some(absent)}.\n"
+            "  where: the table of runs\n  fix: leave these people out, or bring their scans."
+        )
+    paths = [paths_of[subject] for subject in subject_ids]
+    opened = [open_run(path) for each in paths for path in each]
+    labels = grid_regions(opened, regions, seed) if atlas is None else atlas_regions(atlas, opened)
+    return CohortEdges(people_connectivity(paths, labels, progress), int(labels.max()))
+
+
 def _shared_voxels(runs: Sequence[StoredRun]) -> np.ndarray:
     """Flat indices of the voxels that every run has; a mask that many runs have is read once."""
     if not len(runs):
         raise ValueError("Regions: one run or more was expected, got none.\n  fix: give the runs of the people to compare.")
     first = runs[0]
+    depth, height, width = first.volume_shape
     for run in runs:
-        apart = _voxels_apart(first, run)
+        same = run.volume_shape == first.volume_shape
+        apart = voxels_apart((height, depth, width), first.header["affine"], run.header["affine"]) if same else np.inf
         if apart > SAME_GRID_VOXELS:
-            got = f"{run.volume_shape}" if run.volume_shape != first.volume_shape else f"a grid {apart:.3g} voxels away"
+            got = f"a grid {apart:.3g} voxels away" if same else f"{run.volume_shape}"
             raise ValueError(
                 f"Regions: the grid {first.volume_shape} of {first.path.name} was expected, got {got}.\n  file: {run.path}\n"
                 "  fix: bring all runs to one template space; without it, connectivity between people means nothing."
@@ -213,16 +273,6 @@ def _shared_voxels(runs: Sequence[StoredRun]) -> np.ndarray:
             "  fix: check the runs' masks."
         )
     return shared
-
-
-def _voxels_apart(one: StoredRun, other: StoredRun) -> float:
-    """The largest distance between the same corner of both grids, in voxels of the first."""
-    if one.volume_shape != other.volume_shape:
-        return np.inf
-    depth, height, width = one.volume_shape
-    corners = np.array(list(np.ndindex(2, 2, 2))) * (np.array([height, depth, width]) - 1)
-    there = apply_affine(np.array(other.header["affine"]), corners)
-    return float(np.abs(apply_affine(np.linalg.inv(one.header["affine"]), there) - corners).max())
 
 
 def _read_atlas(path: Path) -> nib.Nifti1Image:

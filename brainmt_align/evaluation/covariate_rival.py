@@ -10,6 +10,8 @@ from sklearn.linear_model import Ridge, RidgeCV
 from sklearn.model_selection import GroupKFold
 from sklearn.preprocessing import StandardScaler
 
+from brainmt_align.evaluation.families import number_families
+
 # "fmri_to_dna", "dna_to_fmri" → query and candidate vectors, (N, any width) each, ranked by dot product; row i is person i.
 RivalVectors = dict[str, tuple[np.ndarray, np.ndarray]]
 
@@ -81,13 +83,13 @@ def _vectors(covariates_NK: np.ndarray, z_NE: np.ndarray, fold_N: np.ndarray, fo
 
 def _deal(groups_N: Sequence[Hashable], folds: int, seed: int) -> np.ndarray:
     """(N,) fold of each person, families whole."""
-    number = {group: at for at, group in enumerate(dict.fromkeys(groups_N))}
-    if not 3 <= folds <= len(number):
+    family_N = number_families(groups_N)
+    families = int(family_N.max()) + 1
+    if not 3 <= folds <= families:
         raise ValueError(
-            f"Covariates only: expected between 3 folds and one a family, got {folds} folds of {len(number)} families.\n"
+            f"Covariates only: expected between 3 folds and one a family, got {folds} folds of {families} families.\n"
             "  fix: ask for fewer folds, evaluate more people, or leave this rival out."
         )
-    family_N = np.array([number[group] for group in groups_N])
     fold_N = np.empty(len(family_N), dtype=int)
     dealt = GroupKFold(folds, shuffle=True, random_state=seed).split(family_N, groups=family_N)
     for fold, (_, rows) in enumerate(dealt):

@@ -11,6 +11,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from brainmt_align.atomic import write_atomically
+from brainmt_align.listing import some
 
 FORMAT, VERSION = "brainmt_align.embeddings", "1"
 SIDES = ("fmri", "dna")
@@ -125,8 +126,9 @@ def join_people(embedded: pd.DataFrame, table: pd.DataFrame, where: str) -> pd.D
         other = table.loc[~table["subject_id"].isin(embedded["subject_id"]), "subject_id"]
         raise ValueError(
             f"Index: expected the table to hold all {len(embedded)} embedded people, got one without {len(missing)} of them: "
-            f"{_listed(missing)}.\n  where: {where}\n  fix: add them; the table's people without embeddings are {len(other)}"
-            f"{': ' + _listed(other) if len(other) else ''}, perhaps the same in another spelling."
+            f"{some(list(missing), 10)}.\n  where: {where}\n"
+            f"  fix: add them; the table's people without embeddings are {len(other)}"
+            f"{': ' + some(list(other), 10) if len(other) else ''}, perhaps the same in another spelling."
         )
     return table.set_index("subject_id").loc[embedded["subject_id"]].reset_index()
 
@@ -169,8 +171,8 @@ def _check_people(people: pd.DataFrame, where: str) -> pd.DataFrame:
     twice = people.loc[people["subject_id"].duplicated(), "subject_id"].unique()
     if len(twice):
         raise ValueError(
-            f"Index: expected every subject once, got {len(twice)} ids more than once: {_listed(twice)}.\n  where: {where}\n"
-            "  fix: keep one row a person; several windows of a person go to fmri_person and dna_person."
+            f"Index: expected every subject once, got {len(twice)} ids more than once: {some(list(twice), 10)}.\n"
+            f"  where: {where}\n  fix: keep one row a person; several windows of a person go to fmri_person and dna_person."
         )
     return people[["subject_id", *(column for column in people if column != "subject_id")]]
 
@@ -198,14 +200,14 @@ def _check_rows(side: str, rows_ME: np.ndarray, ids_M: np.ndarray, where: str) -
     if not_finite.any():
         raise ValueError(
             f"Index: expected finite embeddings, got NaN or infinity in {not_finite.sum()} of {len(rows_ME)} rows of {side}: "
-            f"{_listed(pd.unique(ids_M[not_finite]))}.\n  where: {where}\n  fix: look for a diverged training or a broken input "
+            f"{some(pd.unique(ids_M[not_finite]), 10)}.\n  where: {where}\n  fix: look for a diverged training or a broken input "
             "of these people."
         )
     not_unit = np.abs(norm_M - 1) > UNIT_TOLERANCE
     if not_unit.any():
         raise ValueError(
             f"Index: expected rows of unit norm, got norms {norm_M.min():.4g} … {norm_M.max():.4g} in {side}, among them "
-            f"{_listed(pd.unique(ids_M[not_unit]))}.\n  where: {where}\n  fix: divide every row by its norm."
+            f"{some(pd.unique(ids_M[not_unit]), 10)}.\n  where: {where}\n  fix: divide every row by its norm."
         )
 
 
@@ -226,8 +228,3 @@ def _warn_of_duplicates(side: str, rows_ME: np.ndarray, person_M: np.ndarray, wh
 
 def _subjects_sha256(people: pd.DataFrame) -> str:
     return hashlib.sha256("\n".join(people["subject_id"].astype(str)).encode()).hexdigest()
-
-
-def _listed(names, most: int = 10) -> str:
-    names = [str(name) for name in names]
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.linalg import lapack, qr
 
-from brainmt_align.data.tables import is_blank
+from brainmt_align.evaluation.families import require_families
 from brainmt_align.evaluation.permutation import draw_repairings, exchangeable_blocks
 
 SAME = 1e-9  # columns are taken to depend on each other when less than this share of the largest is left of them
@@ -170,10 +170,6 @@ def _check(sides, nuisance_NZ, groups_N) -> tuple[list[np.ndarray], np.ndarray |
             f"Exchangeable rows: finite values were expected, got others for {len(broken)} people, first in row {broken[0]}.\n"
             "  fix: leave these people out, or fill their covariates."
         )
-    blank = [row for row, group in enumerate(groups_N if groups_N is not None else ()) if is_blank(group)]
-    if blank:
-        raise ValueError(
-            f"Exchangeable rows: a group for everyone was expected, got none for {len(blank)} people, first in row {blank[0]}.\n"
-            "  fix: give people without known relatives a family of their own."
-        )
+    if groups_N is not None:
+        require_families("Exchangeable rows", groups_N, len(tables[0]))
     return sides, nuisance_NZ

@@ -14,7 +14,8 @@ import pandas as pd
 from scipy.stats import norm, rankdata
 
 from brainmt_align.atomic import write_atomically
-from brainmt_align.data.tables import is_blank, some
+from brainmt_align.data.tables import is_blank
+from brainmt_align.listing import some
 
 SMALLEST_LEFT = 1e-8  # share of a dimension's SD that is left where covariates tell it or it is constant
 BLOM = 3 / 8  # offset of the rank-based inverse normal transformation

@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
-from brainmt_align.data.tables import is_blank
+from brainmt_align.evaluation.families import number_families, require_families
 
 # Of the unit in which covariates are standardised: decides among people who are alike in all of them, and nothing else.
 TIE_BREAK = 1e-6
@@ -18,6 +18,10 @@ def matched_pools(covariates_NK, pool_size: int, groups_N: Sequence[Hashable] | 
 
     Near is by Mahalanobis distance over all people; covariates that others tell already add nothing. People equally near are
     taken at random.
+
+    Covariates that vary within a pool leave the own row, whose covariates are the query's exactly, above chance even for a model
+    that knows nothing else; dividing people into blocks of equal size leaves more, as blocks are wider than the nearest people.
+    So hold a model against one that sees covariates only on the same pools, not against chance alone.
 
     Args:
         covariates_NK: (N, K) finite regressors, as `CovariateCoding.encode` gives them.
@@ -35,8 +39,7 @@ def matched_pools(covariates_NK, pool_size: int, groups_N: Sequence[Hashable] | 
     covariates_NK = np.asarray(covariates_NK, dtype=np.float64)
     _check(covariates_NK, pool_size, groups_N)
     n = len(covariates_NK)
-    numbers = {group: at for at, group in enumerate(dict.fromkeys(groups_N))} if groups_N is not None else None
-    family_N = np.arange(n) if numbers is None else np.array([numbers[group] for group in groups_N])
+    family_N = number_families(range(n) if groups_N is None else groups_N)
     scaled_NK = covariates_NK - covariates_NK.mean(0)
     spread_K = scaled_NK.std(0)
     scaled_NK = scaled_NK[:, spread_K > 0] / spread_K[spread_K > 0]
@@ -62,11 +65,8 @@ def _check(covariates_NK: np.ndarray, pool_size: int, groups_N) -> None:
             f"Matched pools: a covariate that varies was expected, got {shape[1]} constant ones.\n"
             "  fix: name covariates in which people differ."
         )
-    if groups_N is not None and (len(groups_N) != shape[0] or any(map(is_blank, groups_N))):
-        raise ValueError(
-            f"Matched pools: a family for each of {shape[0]} people was expected, got {len(groups_N)} labels, "
-            f"{sum(map(is_blank, groups_N))} of them blank.\n  fix: give people without known relatives a family of their own."
-        )
+    if groups_N is not None:
+        require_families("Matched pools", groups_N, shape[0])
     largest = 1 if groups_N is None else max(Counter(groups_N).values())
     most = shape[0] - largest + 1
     if not 2 <= pool_size <= most:

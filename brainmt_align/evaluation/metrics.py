@@ -127,38 +127,6 @@ def expected_precision(better, ties, positives_better, positives_tied) -> np.nda
     return ((before + 1) * harmonic + others * (ties - (better + 1) * harmonic)) / ties
 
 
-def average_precision(is_partner_C, scores_C) -> float:
-    """Average precision of one query over all its true partners, in expectation over a random order of equal scores.
-
-    Without equal scores it is the usual one; with one partner it is the expected reciprocal rank.
-
-    Args:
-        is_partner_C: (C,) bool, at least one true.
-        scores_C: (C,) larger is better.
-
-    Raises:
-        ValueError: no partner, or shapes that differ.
-
-    Reference:
-        Manning, Raghavan and Schütze 2008, eq. 8.8.
-    """
-    is_partner_C, scores_C = np.asarray(is_partner_C, bool), np.asarray(scores_C, np.float64)
-    if is_partner_C.shape != scores_C.shape or is_partner_C.ndim != 1 or not is_partner_C.any():
-        raise ValueError(
-            f"Average precision: expected one score a candidate and a true partner among them, got scores {scores_C.shape} "
-            f"and {int(is_partner_C.sum())} partners of {is_partner_C.shape}.\n  fix: leave out queries without a partner."
-        )
-    positives = scores_C[is_partner_C]
-    everybody, partners = np.sort(scores_C), np.sort(positives)
-
-    def above_and_tied(of):
-        above = len(of) - np.searchsorted(of, positives, side="right")
-        return above, len(of) - np.searchsorted(of, positives, side="left") - above
-
-    (better, ties), (before, tied) = above_and_tied(everybody), above_and_tied(partners)
-    return float(expected_precision(better, ties, before, tied).mean())
-
-
 def chance_levels(n: int) -> dict[str, float]:
     """What `summarise` gives for n people under a ranking that knows nothing; recall only where k < n."""
     recall = chance_recall_at_k(n, 5)

@@ -1,10 +1,9 @@
 """Filter of people: their table and conditions on its columns flow in, who meets them all flows out."""
 
-import difflib
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
+
+from brainmt_align.listing import some_with_nearest
 
 
 def select_people(people: pd.DataFrame, where: dict | None) -> np.ndarray:
@@ -25,7 +24,7 @@ def select_people(people: pd.DataFrame, where: dict | None) -> np.ndarray:
     unknown = [name for name in where or {} if name not in columns]
     if unknown:
         raise ValueError(
-            f"Index: expected filters on columns of the people, got {nearest_names(unknown, columns)}.\n"
+            f"Index: expected filters on columns of the people, got {some_with_nearest(unknown, columns)}.\n"
             f"  fix: filter by {', '.join(columns)}."
         )
     allowed_N, kept = np.ones(len(people), bool), []
@@ -39,16 +38,6 @@ def select_people(people: pd.DataFrame, where: dict | None) -> np.ndarray:
             "  fix: widen the filter; its parts must hold together."
         )
     return allowed_N
-
-
-def nearest_names(unknown: Sequence[str], known: Sequence[str], most: int = 10) -> str:
-    """Unknown names, each with those known ones that look most like it, in any case."""
-    spelled = {each.lower(): each for each in reversed(known)}
-    described = []
-    for name in map(str, unknown[:most]):
-        nearest = [spelled[each] for each in difflib.get_close_matches(name.lower(), list(spelled), n=3, cutoff=0.6)]
-        described.append(f"{name} (nearest: {', '.join(nearest)})" if nearest else name)
-    return ", ".join(described) + (f" and {len(unknown) - most} more" if len(unknown) > most else "")
 
 
 def _holds(column: pd.Series, name: str, wanted) -> np.ndarray:

@@ -10,11 +10,17 @@ from torch import Tensor
 from tqdm import tqdm
 
 from brainmt_align.data.datasets import PeopleDataset
-from brainmt_align.evaluation.embedding import gather_in_turn
+from brainmt_align.data.targets import FittedTargets
+from brainmt_align.evaluation.embedding import evaluating, gather_in_turn
 from brainmt_align.model.heads import TargetSpec, predictions_of
 from brainmt_align.model.phenotype import PhenotypeModel
 
 LEAST_PROBABILITY = 1e-7
+
+
+def specify_targets(targets: FittedTargets) -> list[TargetSpec]:
+    """What heads and losses must know of the targets."""
+    return [TargetSpec(target.name, target.task, len(target.classes)) for target in targets.targets]
 
 
 @torch.no_grad()
@@ -47,15 +53,13 @@ def predict_people(
         By target, in the order of the dataset's people and the same on every process: (N,) float64 z-scores of a regression,
         (N, C) probabilities of classes.
     """
-    was_training = model.training
-    model.eval()
-    rows = []
-    for person in tqdm(range(process, len(dataset), num_processes), desc=progress, unit="person", disable=progress is None):
-        rows.append(_predict_person(model, dataset, person, device, windows_at_once, autocast))
-    model.train(was_training)
+    mine = range(process, len(dataset), num_processes)
+    with evaluating(model):
+        people = tqdm(mine, desc=progress, unit="person", disable=progress is None)
+        rows = [_predict_person(model, dataset, person, device, windows_at_once, autocast) for person in people]
     widths = [1 if target.task == "regression" else target.classes for target in model.targets]
-    mine = torch.stack(rows) if rows else torch.zeros((0, sum(widths)), device=device)
-    gathered = gather_in_turn(mine, len(dataset), num_processes).double().numpy()
+    told = torch.stack(rows) if rows else torch.zeros((0, sum(widths)), device=device)
+    gathered = gather_in_turn(told, len(dataset), num_processes).double().numpy()
     columns = np.split(gathered, np.cumsum(widths)[:-1], axis=1)
     return {
         target.name: column[:, 0] if target.task == "regression" else column

@@ -13,7 +13,8 @@ from brainmt_align.data import dna_store
 from brainmt_align.data.dna_embedding import FrozenEncoder
 from brainmt_align.data.haplotype_sources import HaplotypeSources
 from brainmt_align.data.haplotypes import read_haplotypes
-from brainmt_align.data.regions import Region, list_faults, read_regions
+from brainmt_align.data.regions import Region, read_regions
+from brainmt_align.listing import list_faults
 
 SHOWN_HASH = 12
 

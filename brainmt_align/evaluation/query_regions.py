@@ -1,6 +1,5 @@
 """Regions as a query: a person's region features and weights of regions flow in; one row of the shared space flows out."""
 
-import difflib
 import math
 from collections.abc import Mapping, Sequence
 
@@ -8,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from brainmt_align.listing import list_faults, nearest_names
 from brainmt_align.model.alignment import DNATower
 
 
@@ -63,17 +63,16 @@ def _rows_of(tower: DNATower, regions: list[str], features_RHD: Tensor, weights:
     faults = [] if weights else ["no region is named"]
     for name, weight in weights.items():
         if name not in regions:
-            nearest = difflib.get_close_matches(str(name), regions, n=3, cutoff=0.0)
-            faults.append(f"{name} is not among them; the nearest are {', '.join(nearest)}")
+            nearest = ", ".join(nearest_names(str(name), regions, cutoff=0.0))
+            faults.append(f"{name} is not among them; the nearest are {nearest}")
         elif name in dropped:
             faults.append(f"{name} did not vary among the training people and takes no part in the model")
         if not math.isfinite(weight):
             faults.append(f"the weight of {name} is {weight}")
     if faults:
-        listed = "\n".join(f"    {fault}" for fault in faults)
         raise ValueError(
             f"Regions of the model ({len(regions) - len(dropped)} of {len(regions)} take part), each with a finite weight, were "
-            f"expected, got:\n{listed}\n  where: the query's regions\n"
+            f"expected, got:\n{list_faults(faults, len(faults))}  where: the query's regions\n"
             '  fix: give such as {"' + next(name for name in regions if name not in dropped) + '": 1.0}.'
         )
     return [regions.index(name) for name in weights]

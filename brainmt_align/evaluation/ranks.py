@@ -19,6 +19,27 @@ class RanksBothWays(NamedTuple):
     num_ties: int  # queries of both directions whose partner shares its score with somebody
 
 
+class RankedPairs(NamedTuple):
+    """All ranks of a set of people, computed once for everything that is made of them."""
+
+    own: RanksBothWays
+    fmri_to_dna_NN: np.ndarray  # float32 average rank of genome j, asked by scan i
+    dna_to_fmri_NN: np.ndarray  # float32 average rank of scan j, asked by genome i
+
+
+def rank_pairs(z_fmri, z_dna) -> RankedPairs:
+    """Rank every candidate both ways; see `rank_both_ways` and `rank_matrix`.
+
+    Args:
+        z_fmri: (n, E) embeddings; row i pairs with row i of z_dna.
+        z_dna: (n, E) embeddings.
+
+    Raises:
+        ValueError: shapes that do not pair, or values that are not finite.
+    """
+    return RankedPairs(rank_both_ways(z_fmri, z_dna), rank_matrix(z_fmri, z_dna), rank_matrix(z_dna, z_fmri))
+
+
 def rank_both_ways(z_fmri, z_dna, block: int | None = None) -> RanksBothWays:
     """Rank every person's partner among all candidates by dot product, scan → genome and genome → scan.
 

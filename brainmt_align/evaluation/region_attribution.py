@@ -6,6 +6,7 @@ N people, R regions, H haplotypes, D features a region, E shared width, F famili
 
 import warnings
 from collections.abc import Hashable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,8 +16,8 @@ from scipy.stats import false_discovery_control
 from torch import Tensor
 from tqdm import tqdm
 
-from brainmt_align.data.tables import is_blank
 from brainmt_align.evaluation.embedding import evaluating
+from brainmt_align.evaluation.families import number_families, require_families
 from brainmt_align.evaluation.metrics import recall_at_k
 from brainmt_align.evaluation.ranks import RanksBothWays, rank_both_ways
 from brainmt_align.model.alignment import AlignmentModel, DNATower
@@ -28,16 +29,22 @@ BATCH_NUMBERS = 2**21  # signs that are float64 at once: 16 MiB
 COLUMNS = ("change", f"change_recall@{RECALL_AT}", "p", "q", "shuffled_change", "shuffled_p", "percentile", "random_region_p")
 
 
+class AttributionSettings(NamedTuple):
+    """Whose changes are flipped together, and how often chance is drawn."""
+
+    groups_N: Sequence[Hashable]  # (N,) family of each person
+    draws: int = 10  # of the shuffled control
+    permutations: int = 10_000  # sign flips; all are listed, and p is exact, where there are no more than this
+    seed: int = 0  # of the draws and the flips
+
+
 def attribute_regions(
     model: AlignmentModel,
     name: str,
     features_NRHD: np.ndarray,
     z_fmri_NE,
     regions: Sequence[str],
-    groups_N: Sequence[Hashable],
-    draws: int = 10,
-    permutations: int = 10_000,
-    seed: int = 0,
+    settings: AttributionSettings,
     progress: bool = False,
 ) -> pd.DataFrame:
     """How much worse partners are found when one region is left out of everybody's genome.
@@ -49,9 +56,9 @@ def attribute_regions(
     test is one-sided, that the region helps, and flips the signs of whole families. Queries share their candidates, which ties
     their changes a little; over null cohorts the test keeps its level.
 
-    Controls. Shuffled haplotypes: the region's features come from somebody of another family, drawn anew `draws` times, so that
-    the genome stays one that people have and only its tie to the scan is cut. Random regions: where the region's change stands
-    among those of all other regions; not told with fewer than 19 others, which could not make a p of 0.05.
+    Controls. Shuffled haplotypes: the region's features come from somebody of another family, drawn anew `settings.draws`
+    times, so that the genome stays one that people have and only its tie to the scan is cut. Random regions: where the region's
+    change stands among those of all other regions; not told with fewer than 19 others, which could not make a p of 0.05.
 
     Args:
         model: trained; left in the mode it came in.
@@ -59,10 +66,7 @@ def attribute_regions(
         features_NRHD: as the tower reads them, perhaps a memory map; some people or one region are read at a time.
         z_fmri_NE: the scans' embeddings, unit rows in the same order.
         regions: R names.
-        groups_N: family of each person.
-        draws: of the shuffled control.
-        permutations: sign flips; all are listed, and p is exact, where there are no more than this.
-        seed: of the draws and the flips.
+        settings: families, draws and flips.
         progress: show a bar.
 
     Returns:
@@ -78,6 +82,7 @@ def attribute_regions(
     Reference:
         Winkler et al. 2014 (sign flips); Winkler et al. 2015 (whole blocks); Benjamini and Hochberg 1995; Phipson and Smyth 2010.
     """
+    groups_N, draws, permutations, seed = settings
     family_N = _check(model, name, features_NRHD, z_fmri_NE, regions, groups_N, draws)
     tower, kept = model.dna[name], model.dna[name].kept.cpu().numpy()
     if note := tower.describe_dropped(list(regions)):
@@ -132,7 +137,7 @@ def sign_flip_p_values(
             f"shape {changes_KN.shape}, {len(groups_N)} families and {permutations} permutations.\n"
             "  fix: pass one change and one family a person, in one order."
         )
-    family_N = _families(groups_N)
+    family_N = number_families(groups_N)
     count = int(family_N.max()) + 1
     sums_FK = np.zeros((count, len(changes_KN)))
     np.add.at(sums_FK, family_N, changes_KN.T)
@@ -213,11 +218,6 @@ def _among_others(change: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return (smaller + up_to - 1) / 2 / others, (len(change) - smaller) / len(change)
 
 
-def _families(groups_N: Sequence[Hashable]) -> np.ndarray:
-    numbers: dict[Hashable, int] = {}
-    return np.array([numbers.setdefault(group, len(numbers)) for group in groups_N], np.int64)
-
-
 def _check(model, name, features_NRHD, z_fmri_NE, regions, groups_N, draws) -> np.ndarray:
     """(N,) number of each person's family, after everything was found to pair."""
     if name not in model.dna:
@@ -239,11 +239,10 @@ def _check(model, name, features_NRHD, z_fmri_NE, regions, groups_N, draws) -> n
             f"Region attribution: finite features were expected, got others in region {regions[int(np.argmin(finite_R))]}.\n"
             "  fix: embed this region again."
         )
-    blank = [row for row, group in enumerate(groups_N) if is_blank(group)]
-    if blank or len(set(groups_N)) < 2 or draws < 1:
+    require_families("Region attribution", groups_N, people)
+    if len(set(groups_N)) < 2 or draws < 1:
         raise ValueError(
-            f"Region attribution: 2 families or more, one of them for everybody, and 1 draw or more were expected, got "
-            f"{len(set(groups_N))} families, none for {len(blank)} people, and {draws} draws.\n"
-            "  fix: give people without relatives a label of their own."
+            f"Region attribution: 2 families or more and 1 draw or more were expected, got {len(set(groups_N))} families and "
+            f"{draws} draws.\n  fix: bring people of several families, and ask for 10 draws."
         )
-    return _families(groups_N)
+    return number_families(groups_N)

@@ -16,9 +16,10 @@ from brainmt_align.evaluation.embedding_files import (
 )
 from brainmt_align.evaluation.metrics import expected_precision
 from brainmt_align.evaluation.nearest import SEARCHES, FaissSearch, Nearest, search_exact
-from brainmt_align.evaluation.people_filter import nearest_names, select_people
+from brainmt_align.evaluation.people_filter import select_people
 from brainmt_align.evaluation.ranks import BLOCK_NUMBERS, rank_both_ways
 from brainmt_align.evaluation.window_ranks import WindowRanks, rank_windows, window_metrics
+from brainmt_align.listing import some, some_with_nearest
 
 __all__ = ["DIRECTIONS", "EmbeddingIndex", "open_index", "rank_both_ways"]
 
@@ -129,14 +130,14 @@ class EmbeddingIndex:
         if unknown or not ids:
             raise ValueError(
                 f"Index: expected subjects among the {len(self)} embedded, got {len(unknown)} of {len(ids)} that are not: "
-                f"{nearest_names(unknown, known)}.\n  fix: ask for ids in index.people."
+                f"{some_with_nearest(unknown, known)}.\n  fix: ask for ids in index.people."
             )
         asking, side = DIRECTIONS[direction]
         rows_ME, owner_M = self._side(asking)
         queries = [rows_ME[np.flatnonzero(owner_M == person)] for person in person_Q]
         if silent := [each for each, rows in zip(ids, queries, strict=True) if not len(rows)]:
             raise ValueError(
-                f"Index: expected subjects with a row of {asking}, got {len(silent)} without: {', '.join(silent[:10])}.\n"
+                f"Index: expected subjects with a row of {asking}, got {len(silent)} without: {some(silent, 10)}.\n"
                 "  fix: ask in the other direction, or embed them."
             )
         found = self._nearest(queries, side, k, where)

@@ -10,7 +10,7 @@ import numpy as np
 from brainmt_align.evaluation.bootstrap import PERCENTILES, family_weights
 from brainmt_align.evaluation.metrics import chance_mean_reciprocal_rank, hits_at_k, reciprocal_ranks
 from brainmt_align.evaluation.permutation import permutation_p_value
-from brainmt_align.evaluation.ranks import rank_both_ways, rank_matrix, rank_scores
+from brainmt_align.evaluation.ranks import RankedPairs, rank_pairs, rank_scores
 
 DIRECTIONS = ("fmri_to_dna", "dna_to_fmri")
 
@@ -22,10 +22,10 @@ def retrieval_metrics(
     *,
     oracle_scores=None,
     groups: Sequence[Hashable] | None = None,
-    strata: Sequence[Hashable] | None = None,
     permutations: int = 10_000,
     resamples: int = 0,
     seed: int = 0,
+    ranked: RankedPairs | None = None,
 ) -> dict[str, dict[str, float | int | None]]:
     """Retrieval in both directions with chance, permutation p and, where known, the ceiling; the `retrieval` of metrics.json.
 
@@ -35,10 +35,10 @@ def retrieval_metrics(
         ks: recall is given at these; None where k ≥ n.
         oracle_scores: (n, n) scores of a model that knows what was planted, row a scan, column a genome.
         groups: (n,) families and the like, exchanged as blocks by the permutation and drawn whole by the bootstrap.
-        strata: (n,) people are permuted only within these.
         permutations: see `permutation_p_value`.
         resamples: R of the intervals; 0 gives none.
         seed: of the permutations and resamples.
+        ranked: of `rank_pairs` for the same embeddings, where the caller has it already.
 
     Returns:
         {"fmri_to_dna": {"recall@5", "chance_recall@5", "oracle_recall@5", …, "mrr", "median_rank", "p_value", …, "intervals"},
@@ -47,7 +47,8 @@ def retrieval_metrics(
     Raises:
         ValueError: shapes that do not pair, or values that are not finite.
     """
-    ranks = rank_both_ways(z_fmri, z_dna)
+    ranked = ranked or rank_pairs(z_fmri, z_dna)
+    ranks = ranked.own
     oracle = None if oracle_scores is None else rank_scores(oracle_scores)
     if oracle is not None and len(oracle.fmri_to_dna) != len(ranks.fmri_to_dna):
         raise ValueError(
@@ -57,10 +58,9 @@ def retrieval_metrics(
     n = len(ranks.fmri_to_dna)
     weights_RQ = family_weights(groups if groups is not None else range(n), resamples, seed) if resamples else None
     metrics = {}
-    for direction, query, candidate in zip(DIRECTIONS, (z_fmri, z_dna), (z_dna, z_fmri), strict=True):
-        test = permutation_p_value(
-            rank_matrix(query, candidate), groups=groups, strata=strata, permutations=permutations, seed=seed
-        )
+    for direction in DIRECTIONS:
+        ranks_QC = getattr(ranked, f"{direction}_NN")
+        test = permutation_p_value(ranks_QC, groups=groups, permutations=permutations, seed=seed)
         ties_Q = getattr(ranks, f"ties_{direction}")
         metrics[direction] = rank_figures(getattr(ranks, direction), ties_Q, n, ks, weights_RQ) | {
             "p_value": test.p_value,

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from brainmt_align.data.phenotype_presets import require_columns
-from brainmt_align.data.tables import some
+from brainmt_align.data.tables import holds_numbers
+from brainmt_align.listing import some
 
 MOST_LEVELS = 10  # a column of numbers with more distinct values than this is cut into bands
 ROUNDING = 1e-9  # of a band's width: a value this near below a band's beginning is at it, as 0.3 is with bands of 0.1
@@ -95,7 +95,7 @@ def _levels(values: pd.Series, name: str, bands: Mapping[str, float], notes: lis
         if len(set(texts.values())) < len(texts):  # bands of numbers that differ in a later digit
             texts = {band: f"{band * width:.17g} to {(band + 1) * width:.17g}" for band in texts}
         return [texts[band] for band in band_N]
-    if _is_number(values) and values.nunique() > MOST_LEVELS:
+    if holds_numbers(values) and values.nunique() > MOST_LEVELS:
         edges = np.unique(np.quantile(values.to_numpy(dtype=float), [0.25, 0.5, 0.75]))
         notes.append(f"{name} cut into quarters of the people at {', '.join(f'{edge:.12g}' for edge in edges)}")
         quarter = np.searchsorted(edges, values.to_numpy(dtype=float), side="left")
@@ -123,10 +123,6 @@ def _merge(values_NK: np.ndarray, columns: Sequence[str], min_people: int) -> tu
     return labels_N, merged
 
 
-def _is_number(values: pd.Series) -> bool:
-    return is_numeric_dtype(values) and not is_bool_dtype(values)
-
-
 def _check(people: pd.DataFrame, columns: Sequence[str], bands: Mapping[str, float], min_people: int) -> None:
     if not columns or len(set(columns)) < len(columns):
         raise ValueError(
@@ -144,7 +140,7 @@ def _check(people: pd.DataFrame, columns: Sequence[str], bands: Mapping[str, flo
     for name, width in bands.items():
         if name not in columns:
             faults.append(f"{name}: a band's width for a column that is not among the strata {', '.join(columns)}")
-        elif not _is_number(people[name]) or not np.isfinite(width) or width <= 0:
+        elif not holds_numbers(people[name]) or not np.isfinite(width) or width <= 0:
             faults.append(f"{name}: bands need numbers and a width above 0, got {people[name].dtype} and {width!r}")
         elif np.isinf(people[name]).any():
             faults.append(f"{name}: bands need finite numbers")

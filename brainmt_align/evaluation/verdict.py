@@ -9,6 +9,7 @@ LARGER_PART = 0.5  # of the effect that random strata of the same sizes would le
 COVARIATES_ONLY = "covariates only"  # name of the rival that the verdict heeds
 FAMILIES = "family resemblance"
 SHARED_BY_RELATIVES = 0.5  # of what makes a pair, where kinship is not told: full siblings share half of the genome
+ALL_SHARED = 1 - 1e-9  # by identical twins
 SURE_SDS = 2 * 1.645  # an effect of so many SDs of the null has p of 0.05 or less in 95 % of cohorts
 
 
@@ -23,10 +24,12 @@ def give_verdict(
     Args:
         tests: "overall", "within strata", "within <column>", "within families" → p_value, min_p_value and, within strata, share
             (see `within_strata.surviving_share`), within families expected_nats and null_sd: the effect that is expected where
-            relatives share nothing that matters, and the SD of chance; tests that were not made are absent.
+            relatives share nothing that matters, and the SD of chance; and shared, what members of a family have in common of
+            what makes a pair, 0 to 1 (half where it is absent). Tests that were not made are absent.
         strata: columns of the strata; none means that nobody asked.
         rivals: name → direction → {"lead": {"mean_log_rank": [value, low, high]}}.
-        matched: direction → figures on pools matched by covariates: chance_mrr and intervals of mrr.
+        matched: direction → figures on pools matched by covariates: chance_mrr and intervals of mrr; and "rivals", as above, on
+            the same pools.
 
     Returns:
         {"kind": one of nothing, not examined, survives, partly explained, explained; "explained_by": columns, or family
@@ -43,6 +46,8 @@ def give_verdict(
         return _verdict(kind, explained_by, words)
     if not _testable(families):
         return _verdict(kind, explained_by, f"{words}; within families it cannot be tested{_least(families)}")
+    if families.get("shared", SHARED_BY_RELATIVES) >= ALL_SHARED:
+        return _verdict(kind, explained_by, f"{words}; within families it cannot be tested: all relatives are identical twins")
     if families.get("null_sd") is not None and families["null_sd"] <= NO_SPREAD:
         return _verdict(kind, explained_by, f"{words}; within families it cannot be tested: relatives cannot be told apart")
     if _significant(families):
@@ -61,7 +66,10 @@ def give_verdict(
 def _of_strata(tests, strata: Sequence[str], rivals, matched) -> tuple[str, list[str], str]:
     """kind, what explains it, words; of an alignment that is above chance overall."""
     misses = [f"no sure lead over {COVARIATES_ONLY}"] if COVARIATES_ONLY in rivals and not _leads(rivals[COVARIATES_ONLY]) else []
-    misses += ["no sure gain on matched pools"] if matched is not None and not _gains(matched) else []
+    if matched is not None and not _gains(matched):
+        misses.append("no sure gain on matched pools")
+    elif matched is not None and COVARIATES_ONLY in matched.get("rivals", {}) and not _leads(matched["rivals"][COVARIATES_ONLY]):
+        misses.append(f"no sure lead over {COVARIATES_ONLY} on matched pools")
     behind = "".join(f", {miss}" for miss in misses)
     if not strata:
         needed = "name columns such as ancestry, sex, age, site and motion as strata"
@@ -112,10 +120,10 @@ def _significant(test: Mapping[str, Any]) -> bool:
 
 
 def _could_tell(families: Mapping[str, Any], within: Mapping[str, Any] | None) -> bool:
-    """Would what the strata leave have shown within families, if relatives shared half of it?"""
+    """Would what the strata leave have shown within families, seeing how much relatives share of it?"""
     share = within.get("share") if within is not None else None
     left = 1.0 if share is None else max(0.0, min(share, 1.0))
-    return (1 - SHARED_BY_RELATIVES) * families["expected_nats"] * left >= SURE_SDS * families["null_sd"]
+    return (1 - families.get("shared", SHARED_BY_RELATIVES)) * families["expected_nats"] * left >= SURE_SDS * families["null_sd"]
 
 
 def _explains_alone(test: Mapping[str, Any] | None) -> bool:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from brainmt_align.evaluation.permutation import PairingTest, pairing_test
-from brainmt_align.evaluation.ranks import rank_both_ways, rank_matrix
+from brainmt_align.evaluation.ranks import rank_pairs
 
 # Places in random strata that are drawn for the expected effect: its error is then below 0.003 nats.
 RANDOM_STRATA = 200_000
@@ -47,13 +47,12 @@ def rank_within(z_fmri, z_dna, labels_N: Sequence[str | None]) -> StratifiedRank
     for place, label in enumerate(labels_S):
         places.setdefault(label, []).append(place)
     for here in map(np.array, places.values()):
-        pair = z_fmri[rows_S[here]], z_dna[rows_S[here]]
-        ranks = rank_both_ways(*pair)
+        ranked = rank_pairs(z_fmri[rows_S[here]], z_dna[rows_S[here]])
         sizes_S[here] = len(here)
-        for direction, (query, candidate) in {"fmri_to_dna": pair, "dna_to_fmri": pair[::-1]}.items():
-            logs[direction][np.ix_(here, here)] = np.log(rank_matrix(query, candidate))
-            own[direction][0][here] = getattr(ranks, direction)
-            own[direction][1][here] = getattr(ranks, f"ties_{direction}")
+        for direction in logs:
+            logs[direction][np.ix_(here, here)] = np.log(getattr(ranked, f"{direction}_NN"))
+            own[direction][0][here] = getattr(ranked.own, direction)
+            own[direction][1][here] = getattr(ranked.own, f"ties_{direction}")
     return StratifiedRanks(rows_S, labels_S, sizes_S, logs["fmri_to_dna"], logs["dna_to_fmri"], own)
 
 

@@ -8,9 +8,11 @@ from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor, nn
 
 from brainmt_align.limits import require_choice, require_range
+from brainmt_align.listing import list_faults
 from brainmt_align.model.alignment import BatchStandardisation, DNATower, FMRITower
 from brainmt_align.model.heads import PhenotypeHead, TargetSpec, require_targets
 from encoders.brainmt import LORA_TARGETS
+from encoders.published import state_faults
 
 READOUTS = ("standardised", "projected", "published")
 ADAPTATIONS = ("full", "probe", "lora")
@@ -159,20 +161,14 @@ class PhenotypeModel(nn.Module):
         """
         self._require_unadapted("load_alignment")
         wanted = {name: value for name, value in self.state_dict().items() if name.startswith(("fmri.", "dna."))}
-        faults = [f"{name}: missing" for name in wanted if name not in state]
-        faults += [
-            f"{name}: expected {tuple(value.shape)}, got {tuple(state[name].shape)}"
-            for name, value in wanted.items()
-            if name in state and state[name].shape != value.shape
-        ]
-        if faults:
-            listed = "\n".join(f"    {fault}" for fault in faults[:12])
-            more = f"\n    … and {len(faults) - 12} more" if len(faults) > 12 else ""
+        taken = {name: value for name, value in state.items() if name in wanted}
+        if faults := state_faults(taken, wanted):
             raise ValueError(
-                f"The alignment checkpoint must have the towers of this model, got {len(faults)} differences:\n{listed}{more}\n"
-                "  where: the towers\n  fix: take data.*, fmri.*, dna.* and window from the config.yaml beside the checkpoint."
+                f"The alignment checkpoint must have the towers of this model, got {len(faults)} differences:\n"
+                f"{list_faults(faults)}  where: the towers\n"
+                "  fix: take data.*, fmri.*, dna.* and window from the config.yaml beside the checkpoint."
             )
-        self.load_state_dict({name: state[name] for name in wanted}, strict=False)
+        self.load_state_dict(taken, strict=False)
 
     def adapt(self, kind: str, rank: int = 8) -> None:
         """Choose what is trained, once, after the weights to start from were loaded and before the optimiser is built.

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from brainmt_align.atomic import write_atomically
-from brainmt_align.reporting import report_sections, retrieval_sections
+from brainmt_align.reporting import data_sections, report_sections, retrieval_sections
 from brainmt_align.reporting.page import Page, Section, render
 from brainmt_align.reporting.phenotype_table import closing_verdict
 from brainmt_align.reporting.run_files import RunFiles, read_run
@@ -58,8 +58,8 @@ def describe_run(run: RunFiles, defaults: Mapping[str, Any] | None = None) -> Pa
     recipe = recipe_of(run)
     sections: list[Section | None] = [
         report_sections.what_was_run(run, recipe, defaults),
-        report_sections.figures_of_preparation(run),
-        report_sections.data_checks(run),
+        data_sections.what_was_made(run, recipe),
+        data_sections.data_checks(run, recipe),
         report_sections.curves(run),
         retrieval_sections.retrieval(run),
         retrieval_sections.strata(run),

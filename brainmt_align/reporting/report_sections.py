@@ -1,26 +1,27 @@
-"""Sections of any report: a run's files flow in; what was run, its data, curves, phenotypes, provenance flow out as Sections."""
+"""Sections of any report: a run's files flow in; what was run, curves, phenotypes, provenance flow out as Sections."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from brainmt_align.evaluation.metrics import chance_levels
-from brainmt_align.reporting.page import Lines, Picture, Section, Table, Text, picture, picture_of_png
+from brainmt_align.reporting.page import Picture, Section, Table, Text, picture, picture_of_png
+from brainmt_align.reporting.phenotype_figures import figures_of_target
 from brainmt_align.reporting.phenotype_table import METRICS, closing_verdict, difference, in_order, interval, p_value
 from brainmt_align.reporting.plots import training_curve
 from brainmt_align.reporting.retrieval_plots import WIDTH
-from brainmt_align.reporting.run_files import ID_COLUMNS, RunFiles
+from brainmt_align.reporting.run_files import RunFiles
 
 PER_RUN = ("out", "threads", "stores.bold", "stores.dna")  # say nothing of a result
-KEY_DATA = (
-    "data.root", "data.bold", "data.space", "data.participants", "data.genotypes", "data.reference", "data.regions",
-    "dna.encoder", "dna.checkpoint", "fmri.checkpoint", "checkpoint", "seed",
-)  # fmt: skip
+SCAN_DATA = ("data.bold", "data.space", "data.mask", "fmri.checkpoint")
+GENOME_DATA = ("data.genotypes", "data.reference", "data.regions", "data.region_window", "dna.encoder", "dna.checkpoint")
+TABLE_DATA = ("data.participants", "data.preset", "data.kinship")
 MOST_FITS = 6  # curves of a run that trains several models
 MOST_ROWS = 60
-MOST_LEVELS = 8
+PROCESSOR = re.compile(r"(?i)x86_64|amd64|i[3-6]86|arm64|aarch64|armv\d\w*|ppc64(le)?|riscv64|s390x")
 PICTURE_BYTES = 4_000_000  # of all figures that the phenotype recipe drew; base64 makes a third more of them
 DRAWN = {
     "predicted": "Predictions over true values, a dot a test person, of a model that never saw that person. Dashed: both agree.",
@@ -49,6 +50,24 @@ def flat(values: Any, prefix: str = "") -> dict[str, Any]:
     }
 
 
+class Reads(NamedTuple):
+    """Which kinds of data a run reads."""
+
+    scans: bool
+    genomes: bool
+    tables: bool  # of people, beside those that pair scans with genomes
+
+
+def what_is_read(run: RunFiles, recipe: str) -> Reads:
+    """Told from the recipe, the settings and, where a checkpoint decides, what is recorded of it."""
+    told = (run.config.get("phenotype") or {}), (run.provenance.get("checkpoint_description") or {})
+    inputs = next((each["inputs"] for each in told if isinstance(each.get("inputs"), str)), None)
+    both = recipe == "contrastive" or "retrieval" in run.metrics
+    scans = both or recipe == "prepare_fmri" or run.runs is not None or inputs in ("fmri", "both")
+    genomes = both or recipe == "embed_dna" or inputs in ("dna", "both")
+    return Reads(scans, genomes, recipe not in ("prepare_fmri", "embed_dna", "simulate_cohort"))
+
+
 def what_was_run(run: RunFiles, recipe: str, defaults: Mapping[str, Any] | None) -> Section:
     """The command, people per part, the data, and the settings; paths by their last part alone."""
     settings = {key: value for key, value in flat(run.config).items() if key not in PER_RUN}
@@ -56,12 +75,15 @@ def what_was_run(run: RunFiles, recipe: str, defaults: Mapping[str, Any] | None)
     if people := _people_rows(run.metrics.get("people")):
         head = ["", *people[0][1]]
         blocks.append(Table(head, [[name or "people", *counts.values()] for name, counts in people], "People in each part."))
-    key_data = [[key, _setting(run, settings[key])] for key in KEY_DATA if settings.get(key) is not None]
+    reads = what_is_read(run, recipe)
+    keys = ["data.root", "data.pairs", "data.id_map", *(SCAN_DATA * reads.scans), *(TABLE_DATA * reads.tables)]
+    keys += [*(GENOME_DATA * reads.genomes), "checkpoint", "seed"]
+    key_data = [[key, setting(run, settings[key])] for key in keys if settings.get(key) is not None]
     if key_data and recipe != "simulate_cohort":  # which reads nothing
         blocks.append(Table(["key", "value"], key_data, "What it read. Of a path its last part is shown.", prose=True))
     if defaults is not None:
         usual = flat(defaults)
-        differ = [[key, _setting(run, value), _setting(run, usual.get(key))] for key, value in settings.items()]
+        differ = [[key, setting(run, value), setting(run, usual.get(key))] for key, value in settings.items()]
         differ = [row for row, (key, value) in zip(differ, settings.items(), strict=True) if usual.get(key) != value]
         caption = "Settings that differ from the default."
         blocks.append(
@@ -69,62 +91,9 @@ def what_was_run(run: RunFiles, recipe: str, defaults: Mapping[str, Any] | None)
             if differ
             else Text("All settings are the default.")
         )
-    rows = [[key, _setting(run, value)] for key, value in settings.items()]
+    rows = [[key, setting(run, value)] for key, value in settings.items()]
     blocks.append(Table(["key", "value"], rows, f"All {len(rows)} settings", folded=True, prose=True))
     return Section("What was run, and on what", blocks)
-
-
-def data_checks(run: RunFiles) -> Section | None:
-    """What the checks said during the run, and the tables of people, scans and sequences in sums; nobody's own row."""
-    blocks: list[Any] = [Lines([run.hide(str(note)) for note in run.notes])] if run.notes else []
-    dropped = flat(run.metrics.get("dropped_regions") or {})
-    for encoder, regions in dropped.items():
-        if regions:
-            named = f"{', '.join(map(str, regions[:20]))}{' …' if len(regions) > 20 else ''}"
-            blocks.append(
-                Text(f"{encoder}: left out, because they do not vary among the training people: {named} ({len(regions)}).")
-            )
-    for table, caption in ((run.runs, "Stored scans, all runs together."), (run.participants, "People of the cohort.")):
-        if rows := [] if table is None else summarise_columns(table):
-            blocks.append(Table(["column", "median or levels", "least", "most", "missing"], rows, caption, prose=True))
-    if run.sensitivity is not None and len(run.sensitivity):
-        shown = run.sensitivity[[name for name in run.sensitivity if name != "below_noise"]]
-        words = (
-            "Whether the encoder tells people apart, region by region: distances between the embeddings of distinct haplotypes "
-            "(signal) against what changes when nothing about the person does (noise)."
-        )
-        blocks.append(table_of(shown, words))
-    return Section("Data checks and quality", blocks) if blocks else None
-
-
-def figures_of_preparation(run: RunFiles) -> Section | None:
-    """The plain figures of a recipe that prepares."""
-    if {"retrieval", "phenotype"} & set(run.metrics):
-        return None
-    rows = [[key, run.hide(_last_part(number(value)))] for key, value in flat(run.metrics).items() if key]
-    rows = [row for row in rows if not row[0].startswith("parameters.")]  # they stand among the settings
-    return Section("What was made", [Table(["figure", "value"], rows, "From metrics.json.", prose=True)]) if rows else None
-
-
-def summarise_columns(table: pd.DataFrame) -> list[list[str]]:
-    """Each column in one row: median and range of numbers, counts of few levels; columns of ids, families, paths are left out.
-
-    Args:
-        table: one row a person or scan.
-    """
-    rows = []
-    for name in table:
-        column = table[name].dropna()
-        words = str(name).lower()
-        if words in ID_COLUMNS or words.endswith(("_id", "path", "hash", "sha256")) or column.empty:
-            continue
-        missing = str(len(table) - len(column))
-        if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
-            rows.append([str(name), *(number(float(each)) for each in (column.median(), column.min(), column.max())), missing])
-        elif column.nunique() <= MOST_LEVELS and not any(isinstance(each, list | dict | set) for each in column):
-            counts = ", ".join(f"{level}: {count:,}" for level, count in column.astype(str).value_counts().items())
-            rows.append([str(name), counts, "", "", missing])
-    return rows
 
 
 def curves(run: RunFiles) -> Section | None:
@@ -167,6 +136,8 @@ def phenotypes(run: RunFiles) -> list[Section]:
                 left_out.append(path.name)
             else:
                 blocks.append(_recipe_picture(path, kind, target, words))
+        if entry is not None and not any(isinstance(each, Picture) for each in blocks):
+            blocks += _pictures_of_predictions(run.predictions, target, entry)
         if left_out:
             blocks.append(Text(f"Left out to keep this file small, in the run folder: {', '.join(left_out)}.", "note"))
         if blocks:
@@ -182,22 +153,36 @@ def provenance(run: RunFiles) -> Section | None:
     inputs = record.pop("inputs", {}) or {}
     versions = record.pop("versions", {}) or {}
     blocks: list[Any] = []
-    first = [[key, _setting(run, record.pop(key))] for key in ("written", "git_commit", "python", "platform") if key in record]
+    if "platform" in record:
+        record["platform"] = system_of(str(record["platform"]))
+    first = [[key, setting(run, record.pop(key))] for key in ("written", "git_commit", "python", "platform") if key in record]
     blocks.append(
         Table(["what", "version"], [*first, *([name, number(each)] for name, each in versions.items())], "Versions.", prose=True)
     )
     if inputs:
         rows = [
-            [key, *(run.hide(_last_part(number(flat(each).get(name)))) for name in ("name", "bytes", "sha256"))]
+            [key, *(run.hide(last_part(number(flat(each).get(name)))) for name in ("name", "bytes", "sha256"))]
             for key, each in inputs.items()
         ]
         blocks.append(Table(["input", "file", "bytes", "SHA-256"], rows, "Files that the run read."))
-    rest = [[key, _setting(run, value)] for key, value in flat(record).items() if key]
+    rest = [[key, setting(run, value)] for key, value in flat(record).items() if key]
     if rest:
         shown = rest[: 3 * MOST_ROWS]
         told = f"Further facts{'' if len(shown) == len(rest) else f', the first {len(shown)} of {len(rest)}'}"
         blocks.append(Table(["fact", "value"], shown, told, folded=True, prose=True))
     return Section("Provenance", blocks)
+
+
+def system_of(platform: str) -> str:
+    """Operating system and processor of a machine, without the kernel's build.
+
+    Args:
+        platform: as `platform.platform()` words it.
+    """
+    name, *rest = platform.split("-")
+    release = rest[:1] if name in ("macOS", "Windows") else []  # elsewhere the release is that of one machine's kernel
+    processor = [each for each in rest if PROCESSOR.fullmatch(each)][:1]
+    return " ".join([name, *release, *processor])
 
 
 def _people_rows(people: Any) -> list[tuple[str, dict[str, str]]]:
@@ -216,11 +201,36 @@ def _rivals(target: str, entry: dict[str, Any]) -> Table:
         against = difference(entry, rival, metrics[0])
         rows.append([rival, *cells, *(["", ""] if rival == entry["reference"] else [interval(against), p_value(against)])])
     names = [metric.replace("_", " ") for metric in metrics]
-    caption = (
-        f"{target}: {entry['task']}, {entry['n']:,} test people. In brackets 95 % bootstrap intervals over families; "
-        f"differences are {entry['reference']} − rival in {names[0]}, paired on the same resamples."
-    )
+    caption = f"{target}: {entry['task']}, {entry['n']:,} test people. In brackets 95 % bootstrap intervals over families"
+    if len(rows) == 1:  # nobody to differ from
+        return Table(["", *names], [row[:-2] for row in rows], f"{caption}.")
+    caption += f"; differences are {entry['reference']} − rival in {names[0]}, paired on the same resamples."
     return Table(["", *names, f"difference in {names[0]}", "p"], rows, caption)
+
+
+def _pictures_of_predictions(table: pd.DataFrame | None, target: str, entry: dict[str, Any]) -> list[Picture]:
+    """The plots of a target from predictions.csv, of people who are new to the checkpoint and have a value.
+
+    None where the scores are of values freed of covariates: those are not in the table.
+    """
+    known = f"{target} (observed)"
+    if table is None or known not in table or entry["residualised_on"]:
+        return []
+    new = table[~table["seen_in_training"] & table[known].notna()]
+    mark = f"{target}: p("
+    of_class = {name.removeprefix(mark)[:-1]: name for name in table if name.startswith(mark)}
+    if of_class:
+        observed_N = new[known].astype(str).map({label: number for number, label in enumerate(of_class)})
+        predicted = new[list(of_class.values())].to_numpy(float)
+    else:
+        observed_N, predicted = pd.to_numeric(new[known], errors="coerce"), new[target].to_numpy(float)
+    if len(new) < 2 or observed_N.isna().any():  # classes coded otherwise than they are named
+        return []
+    task = entry["task"] if not of_class or observed_N.nunique() == 2 else "multiclass"
+    model = entry["reference"]
+    area = {model: f"AUROC {interval(entry['figures'][model].get('auroc'))}"}
+    drawn = figures_of_target(target, task, list(of_class), observed_N.to_numpy(float), {model: predicted}, area)
+    return [picture(figure, f"{kind} plot of {target}", DRAWN[kind], pixels=True) for kind, figure in drawn.items()]
 
 
 def _recipe_picture(path: Path, kind: str, target: str, words: str) -> Picture:
@@ -245,11 +255,12 @@ def table_of(table: pd.DataFrame, caption: str) -> Table:
     return Table([str(name).replace("_", " ") for name in table], rows, told)
 
 
-def _setting(run: RunFiles, value: Any) -> str:
+def setting(run: RunFiles, value: Any) -> str:
+    """A setting as the tables show it: nobody's id, of a path its last part."""
     text = ", ".join(map(str, value)) if isinstance(value, list) else "none" if value is None else str(value)
-    return run.hide(_last_part(text))
+    return run.hide(last_part(text))
 
 
-def _last_part(text: str) -> str:
+def last_part(text: str) -> str:
     """A path by its name: where it lies is told to nobody."""
     return text.rstrip("/").rsplit("/", 1)[-1] if "/" in text and " " not in text.split("/")[0] else text

@@ -2,17 +2,19 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from brainmt_align.data.kinship import families_of
+from brainmt_align.evaluation.strata import column_strata
 from brainmt_align.reporting import retrieval_plots as plots
 from brainmt_align.reporting.page import Lines, Section, Table, Text, picture
 from brainmt_align.reporting.report_sections import MOST_ROWS, number, table_of
-from brainmt_align.reporting.run_files import RunFiles
+from brainmt_align.reporting.run_files import STRATA_COLUMNS, RunFiles
 from brainmt_align.reporting.tables import DIRECTIONS
 
 DRAWN = "recall@5"  # the figure of the plot, where it was computed
@@ -42,20 +44,20 @@ def strata(run: RunFiles) -> Section | None:
     """The same inside strata and on matched pools."""
     pools = {"within strata": run.metrics.get("strata"), "matched pools": run.metrics.get("matched")}
     pools = {name: each for name, each in pools.items() if each}
-    if not pools:
+    inside = run.metrics.get("strata") or {}
+    notes = [run.hide(str(note)) for note in (*(inside.get("notes") or ()), *(run.metrics.get("left_out") or ()))]
+    if not pools and not notes:
         return None
-    blocks: list[Any] = [figures_table(pools, f"Candidates who share the confounds with the person asked for. {INTERVALS}")]
-    if inside := run.metrics.get("strata"):
-        blocks.insert(
-            0,
-            Text(
-                f"Strata by {', '.join(inside['columns'])}, of at least {inside['min_people']} people each; "
-                f"{inside.get('left_out', 0)} people belong to none and are left out."
-            ),
-        )
-        if inside.get("notes"):
-            blocks.insert(1, Lines([run.hide(str(note)) for note in inside["notes"]]))
-        rows = [[str(label), number(count)] for label, count in list(inside["people"].items())[:MOST_ROWS]]
+    blocks: list[Any] = []
+    if inside:
+        told = f"Strata by {', '.join(inside['columns'])}, of at least {inside['min_people']} people each; "
+        blocks.append(Text(f"{told}{inside.get('left_out', 0)} people belong to none and are left out."))
+    if notes:
+        blocks.append(Lines(notes))
+    if pools:
+        blocks.append(figures_table(pools, f"Candidates who share the confounds with the person asked for. {INTERVALS}"))
+    if inside:
+        rows = [[run.hide(str(label)), number(count)] for label, count in list(inside["people"].items())[:MOST_ROWS]]
         blocks.append(Table(["stratum", "people"], rows, "Test people in each stratum.", folded=len(rows) > 12))
     if matched := run.metrics.get("matched"):
         blocks.append(
@@ -67,15 +69,14 @@ def strata(run: RunFiles) -> Section | None:
 def rivals(run: RunFiles) -> Section | None:
     """What simpler models retrieve, and how far the model leads."""
     held = run.metrics.get("rivals") or {}
-    rows, leads = (
-        [],
-        [key for key in LEADS if any(key in side.get("lead", {}) for each in held.values() for side in each.values())],
-    )
+    leads = [key for key in LEADS if any(key in side.get("lead", {}) for each in held.values() for side in each.values())]
+    rows = []
     for name, sides in held.items():
+        rows.append([name, *[""] * (2 + len(leads))])
         for side, words in DIRECTIONS.items():
             if side in sides:
                 cells = [cell(sides[side], key) for key in (DRAWN, "median_rank")]
-                rows.append([f"{name}, {words}", *cells, *(_bounds(sides[side].get("lead", {}).get(key)) for key in leads)])
+                rows.append([f"  {words}", *cells, *(_bounds(sides[side].get("lead", {}).get(key)) for key in leads)])
     if not rows:
         return None
     head = ["", DRAWN, "median rank", *(f"lead in {key.replace('_', ' ')}" for key in leads)]
@@ -129,32 +130,65 @@ def towers(run: RunFiles) -> Section | None:
 
 
 def similarity(run: RunFiles) -> Section | None:
-    """All scans against all genomes, people ordered by site, population and family."""
+    """All scans against all genomes, people ordered by the columns that the run examined, then by family."""
     if run.embeddings is None or not len(run.embeddings["people"]):
         return None
     people = run.embeddings["people"]
-    named = [name for name in (run.metrics.get("strata") or {}).get("columns", []) if name in people]
-    named += [name for name in ("population", "site") if name in people and name not in named]
-    named = [name for name in named if name != "family_id"]  # orders people, but names nobody
-    levels = [
-        name for name in named if people[name].nunique() <= plots.MOST_BLOCKS and not pd.api.types.is_float_dtype(people[name])
-    ]
-    by = [*levels, *(["family_id"] if "family_id" in people else [])]
-    order = plots.order_people(people[by])
-    blocks_N = people[levels[0]].astype(str).iloc[order].tolist() if levels else None
-    figure = plots.similarity_matrix(run.embeddings["fmri"][order], run.embeddings["dna"][order], blocks_N)
-    ordered = (
-        f"ordered by {', then '.join('family' if name == 'family_id' else name for name in by)}"
-        if by
-        else "in the order of the table"
-    )
-    part = "" if len(order) == len(people) else f" {len(order)} of {len(people):,} people, evenly taken from that order."
+    order = order_of_people(run, people)
+    kept = plots.order_people(order.codes)
+    blocks_N = None if order.blocks is None else order.blocks.iloc[kept].tolist()
+    figure = plots.similarity_matrix(run.embeddings["fmri"][kept], run.embeddings["dna"][kept], blocks_N)
+    ordered = f"ordered by {', then '.join(order.codes)}" if len(order.codes.columns) else "in the order of the table"
+    part = "" if len(kept) == len(people) else f" {len(kept)} of {len(people):,} people, evenly taken from that order."
     words = (
         f"Cosine similarity of every test person's scan (row) with everyone's genome (column), people {ordered}; own pairs lie "
         f"on the diagonal.{part}"
     )
-    alt = f"Matrix of similarities of {len(order)} scans and genomes"
+    alt = f"Matrix of similarities of {len(kept)} scans and genomes"
     return Section("Similarity of scans and genomes", [picture(figure, alt, words, pixels=True)])
+
+
+class PeopleOrder(NamedTuple):
+    """By what people are ordered."""
+
+    codes: pd.DataFrame  # (N, …) text that sorts as the levels do; the first column decides first
+    blocks: pd.Series | None  # (N,) names of the first column's levels; None where only families order people
+
+
+def order_of_people(run: RunFiles, people: pd.DataFrame) -> PeopleOrder:
+    """The columns in which the run looks for confounds, then the usual ones, then families, as far as people have them.
+
+    Args:
+        run: whose settings name strata, bands and columns of relatives.
+        people: one row a person; columns of numbers are cut as the strata are, columns of one level or too many left out.
+    """
+    settings = run.config.get("evaluation") or {}
+    named = [*(settings.get("strata") or []), *((run.metrics.get("strata") or {}).get("columns") or []), *STRATA_COLUMNS]
+    people = people.assign(subject_id=[f"{row:07d}" for row in range(len(people))])  # rows, whoever they are
+    codes, blocks = {}, None
+    for name in dict.fromkeys(named):
+        if name not in people or name in run.families:  # a family orders people, but names nobody
+            continue
+        levels = _levels(people, name, settings.get("bands") or {})
+        if 1 < levels.nunique() <= plots.MOST_BLOCKS:
+            values = people[name] if pd.api.types.is_numeric_dtype(people[name]) else people[name].astype("string")
+            ordered = values.groupby(levels).min().sort_values(kind="stable").index
+            codes[name] = levels.map({level: f"{at:04d}" for at, level in enumerate(ordered)})
+            blocks = levels if blocks is None else blocks
+    if known := [name for name in run.families if name in people]:
+        codes["family"] = families_of(people, known)
+    return PeopleOrder(pd.DataFrame(codes, index=people.index), blocks)
+
+
+def _levels(people: pd.DataFrame, name: str, bands: Mapping[str, float]) -> pd.Series:
+    """Each person's level of a column, named as the strata name it; "other" where nobody is alike, "unknown" without a value."""
+    known = people[people[name].notna()]
+    levels = pd.Series("unknown", index=people.index)
+    if len(known):
+        cut = column_strata(known, [name], {key: width for key, width in bands.items() if key == name}, min_people=2)
+        labels = cut[name].labels_N if name in cut else [None] * len(known)
+        levels[known.index] = ["other" if label is None else label.removeprefix(f"{name}=") for label in labels]
+    return levels
 
 
 def attribution(run: RunFiles) -> Section | None:
@@ -172,12 +206,16 @@ def attribution(run: RunFiles) -> Section | None:
         blocks.append(
             table_of(run.regions, "The same in figures, with the controls: haplotypes shuffled between families, other regions.")
         )
-    if run.voxels is not None:
-        words = (
-            "Attribution to voxels as written in voxel_attribution.nii.gz: the largest absolute value along each line of sight; "
-            "the outlines are those of the MNI brain, whatever space the scans are in."
-        )
-        blocks.append(picture(glass_brain(run.voxels), "Attribution to voxels, seen through a glass brain", words, pixels=True))
+    for image, of_what, name in (
+        (run.voxels, "the similarity of scan and own genome", "voxel_attribution"),
+        (run.voxels_apart, "the similarity to what sets the own genome apart from other families'", "voxel_attribution_apart"),
+    ):
+        if image is not None:
+            words = (
+                f"What each voxel adds to {of_what}, as written in {name}.nii.gz: the largest absolute value along each line of "
+                "sight; the outlines are those of the MNI brain, whatever space the scans are in."
+            )
+            blocks.append(picture(glass_brain(image), f"Voxels and {of_what}, through a glass brain", words, pixels=True))
     return Section("Attribution: which regions, which voxels", blocks) if blocks else None
 
 
@@ -191,10 +229,18 @@ def glass_brain(image: nib.spatialimages.SpatialImage) -> Figure:
 
     values = np.nan_to_num(np.asarray(image.dataobj, dtype=np.float32), posinf=0, neginf=0)
     clean = nib.Nifti1Image(values, image.affine)
-    figure = Figure(figsize=(6.4, 2.6))
+    figure = Figure(figsize=(plots.WIDTH, 1.8))
     limit = float(np.percentile(np.abs(values[values != 0]), 99)) if values.any() else 1.0
     plot_glass_brain(
-        clean, figure=figure, display_mode="ortho", colorbar=True, plot_abs=False, vmax=limit, vmin=-limit, cmap="RdBu_r"
+        clean,
+        figure=figure,
+        display_mode="ortho",
+        colorbar=True,
+        plot_abs=False,
+        vmax=limit,
+        vmin=-limit,
+        cmap="RdBu_r",
+        cbar_tick_format="%.1g",
     )
     return figure
 

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +12,8 @@ import yaml
 from safetensors.numpy import load_file
 
 ID_COLUMNS = ("subject_id", "sample_id", "participant_id", "run_id", "family_id", "eid", "iid", "fid", "subject", "name")
+FAMILY_COLUMNS = ("family_id",)
+STRATA_COLUMNS = ("population", "site")
 SHORT = 4  # an id of fewer digits is also a count: it is hidden only behind sub-
 
 
@@ -28,9 +30,12 @@ class RunFiles(NamedTuple):
     nulls: pd.DataFrame | None  # test, statistic
     regions: pd.DataFrame | None  # region_attribution.tsv
     voxels: nib.spatialimages.SpatialImage | None
+    voxels_apart: nib.spatialimages.SpatialImage | None
     sensitivity: pd.DataFrame | None  # variant_sensitivity.tsv
     runs: pd.DataFrame | None  # runs.tsv
+    predictions: pd.DataFrame | None  # predictions.csv, of people whom a checkpoint was shown
     participants: pd.DataFrame | None
+    families: list[str]  # columns whose equal values tell relatives, as the settings name them
     hide: Callable[[str], str]  # replaces the ids of this run's people in a text
 
 
@@ -52,9 +57,10 @@ def read_run(folder: Path) -> RunFiles:
                 "  fix: name the out= of a run that has ended."
             )
     fits = {path.parent.name if path.parent != folder else "": path for path in sorted(folder.glob("**/epochs.csv"))}
+    config = _read(folder / "config.yaml", _mapping_of_yaml) or {}
     return RunFiles(
         folder=folder,
-        config=_read(folder / "config.yaml", _mapping_of_yaml) or {},
+        config=config,
         metrics=_read(folder / "metrics.json", _mapping_of_json) or {},
         provenance=_read(folder / "provenance.json", _mapping_of_json) or {},
         notes=list((_read(folder / "notes.json", _mapping_of_json) or {}).get("notes", [])),
@@ -63,42 +69,59 @@ def read_run(folder: Path) -> RunFiles:
         nulls=_read(folder / "nulls.parquet", pd.read_parquet),
         regions=_read(folder / "region_attribution.tsv", _tsv),
         voxels=_read(folder / "voxel_attribution.nii.gz", _image),
+        voxels_apart=_read(folder / "voxel_attribution_apart.nii.gz", _image),
         sensitivity=_read(folder / "variant_sensitivity.tsv", _tsv),
         runs=_read(folder / "runs.tsv", _tsv),
+        predictions=_read(folder / "predictions.csv", pd.read_csv),
         participants=_read(folder / "participants.tsv", _tsv),
-        hide=hider(_ids_of(folder)),
+        families=family_columns(config),
+        hide=hider(_ids_of(folder, family_columns(config))),
     )
+
+
+def family_columns(config: Mapping[str, Any]) -> list[str]:
+    """Columns of relatives that a run's settings name, the most telling first, then the usual name.
+
+    Args:
+        config: nested settings of any recipe; a site or a population that is held together in a split is no family.
+    """
+    split, export = (config.get(key) or {} for key in ("split", "export"))
+    named = [split.get("groups"), config.get("groups"), *(split.get("relatives") or []), *(config.get("relatives") or [])]
+    named += [export.get("family_ids"), *FAMILY_COLUMNS]
+    return [name for name in dict.fromkeys(named) if name and name not in STRATA_COLUMNS]
 
 
 def hider(ids: set[str]) -> Callable[[str], str]:
     """A function that replaces every id in a text by "(a person)", with or without sub-.
 
     Args:
-        ids: of people, scans and genomes; a plain number of fewer than 4 digits is also a count, and hidden only after "sub-".
+        ids: of people, scans and genomes; a plain number of fewer than 4 digits is also a count and a single letter also a word:
+            those are hidden only after "sub-". Digits behind a decimal point are no id.
     """
 
     def hide(text: str) -> str:
         present = sorted((each for each in ids if each and each in text), key=len, reverse=True)
-        counts = [each for each in present if each.isdigit() and len(each) < SHORT]
+        counts = [each for each in present if (each.isdigit() and len(each) < SHORT) or len(each) == 1]
         plain = [each for each in present if each not in counts]
         for prefix, group in (("(?:sub-)?", plain), ("sub-", counts)):
             if group:
-                pattern = rf"(?<![A-Za-z0-9]){prefix}(?:{'|'.join(map(re.escape, group))})(?![A-Za-z0-9])"
+                pattern = rf"(?<![A-Za-z0-9])(?<!\d\.){prefix}(?:{'|'.join(map(re.escape, group))})(?![A-Za-z0-9])"
                 text = re.sub(pattern, "(a person)", text)
         return text
 
     return hide
 
 
-def _ids_of(folder: Path) -> set[str]:
-    """Ids in any file of the folder that names people."""
+def _ids_of(folder: Path, families: Sequence[str]) -> set[str]:
+    """Ids in any file of the folder that names people, and the labels of their families."""
     tables = [_read(path, _tsv) for path in (folder / "runs.tsv", folder / "participants.tsv")]
     tables += [_read(path, lambda each: pd.read_csv(each, dtype=str)) for path in sorted(folder.glob("predictions*.csv"))]
+    tables += [_read(path, _phenotype_file) for path in sorted(folder.glob("*.pheno.txt"))]
     tables.append(_read(folder / "embeddings.parquet", pd.read_parquet))
     ids: set[str] = set()
     for table in tables:
-        for name in ID_COLUMNS if table is not None else ():
-            if name in table:
+        for name in () if table is None else table.columns:
+            if name in families or str(name).lower().lstrip("#") in ID_COLUMNS:
                 ids |= set(table[name].dropna().astype(str))
     for path in sorted(folder.glob("**/split.json")):
         split = _read(path, _mapping_of_json)
@@ -154,6 +177,11 @@ def _mapping(content: Any) -> dict[str, Any]:
 
 def _tsv(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, sep="\t", dtype=dict.fromkeys(ID_COLUMNS, str))
+
+
+def _phenotype_file(path: Path) -> pd.DataFrame:
+    """The ids alone of a file for PLINK 2 or REGENIE."""
+    return pd.read_csv(path, sep=r"\s+", dtype=str, usecols=lambda name: name.lstrip("#").lower() in ID_COLUMNS)
 
 
 def _image(path: Path) -> nib.spatialimages.SpatialImage:

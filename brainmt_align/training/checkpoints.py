@@ -18,7 +18,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from brainmt_align.atomic import write_atomically
+from brainmt_align.listing import list_faults
 from brainmt_align.training.run_folder import STATE, RunFolder, check_run_folder, close_run_folder, open_run_folder
+from encoders.published import state_faults
 
 __all__ = [
     "STATE", "History", "RunFolder", "Stateful", "Weights", "check_run_folder", "close_run_folder", "load_progress",
@@ -99,15 +101,7 @@ def load_weights(path: Path, model: nn.Module, description: dict | None = None) 
     """
     recorded = read_description(path)
     found, wanted = load_file(path), model.state_dict()
-    faults = _differences(description or {}, recorded)
-    faults += [f"{name}: missing" for name in sorted(wanted.keys() - found.keys())]
-    faults += [f"{name}: not part of this model" for name in sorted(found.keys() - wanted.keys())]
-    faults += [
-        f"{name}: expected {tuple(wanted[name].shape)}, got {tuple(found[name].shape)}"
-        for name in sorted(wanted.keys() & found.keys())
-        if wanted[name].shape != found[name].shape
-    ]
-    if faults:
+    if faults := _differences(description or {}, recorded) + state_faults(found, wanted):
         raise ValueError(_misfit(path, faults))
     model.load_state_dict(found)
 
@@ -219,10 +213,10 @@ def load_progress(folder: Path, parts: dict[str, Stateful], description: dict) -
     state = _read_state(folder)
     faults = _differences(description, json.loads(state["description"]))
     if faults:
-        listed = "\n".join(f"    {fault}" for fault in faults)
         raise ValueError(
-            f"An interrupted run can only go on as it began, got {len(faults)} differences:\n{listed}\n"
-            f"  file: {folder / STATE}\n  fix: launch it as before, or set out= to another place."
+            f"An interrupted run can only go on as it began, got {len(faults)} differences:\n"
+            f"{list_faults(faults, len(faults))}  file: {folder / STATE}\n"
+            "  fix: launch it as before, or set out= to another place."
         )
     for name, part in parts.items():
         part.load_state_dict(state["parts"][name])
@@ -264,11 +258,9 @@ def provenance(files: dict[str, Path | str | None], extra: dict[str, object]) ->
 
 
 def _misfit(path: Path, faults: list[str]) -> str:
-    listed = "\n".join(f"    {fault}" for fault in faults[:12])
-    more = f"\n    … and {len(faults) - 12} more" if len(faults) > 12 else ""
     return (
         f"The checkpoint must fit the model and the data that the configuration describes, got {len(faults)} differences:\n"
-        f"{listed}{more}\n  file: {path}\n  fix: take data.*, fmri.* and dna.* from the config.yaml beside the checkpoint."
+        f"{list_faults(faults)}  file: {path}\n  fix: take data.*, fmri.* and dna.* from the config.yaml beside the checkpoint."
     )
 
 

@@ -3,13 +3,16 @@
 import math
 import os
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from transformers import get_cosine_schedule_with_warmup
+
+from brainmt_align.limits import complain
+from brainmt_align.listing import some
 
 NEVER_DECAYED = ("A_log", "A_b_log", "D", "D_b", "pos_embed", "temporal_pos_embedding", "cls_token", "log_scale", "logit_bias")
 
@@ -62,7 +65,7 @@ def _require_layer_decay(layer_decay: float, depths: Mapping[str, int] | None, t
     lacking = [] if depths is None else [name for name in trained if name not in depths]
     if lacking:
         raise ValueError(
-            f"A depth of every trained parameter was expected, got none of {_shortened(lacking)}.\n"
+            f"A depth of every trained parameter was expected, got none of {some(lacking)}.\n"
             "  where: the parameter groups\n  fix: take the depths of this very model, after it was adapted."
         )
 
@@ -118,6 +121,37 @@ def warm_restarts(optimiser: Optimizer, total_steps: int, cycles: int, warm_up: 
     return LambdaLR(optimiser, share_of_peak)
 
 
+def count_trained(model: nn.Module) -> int:
+    """Parameters that the training moves."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def require_cycles(cycles: int, total_steps: int, of_what: str) -> None:
+    """Refuse more cycles of the learning rate than a training has steps, before it begins.
+
+    Args:
+        cycles: as `warm_restarts` will get them.
+        total_steps: optimiser steps of the whole training.
+        of_what: the training, for the message.
+
+    Raises:
+        ValueError: more cycles than steps.
+    """
+    if cycles > total_steps:
+        expected = f"train.cycles must be at most {total_steps}, the optimiser steps of {of_what}"
+        complain(expected, cycles, "train.cycles=1")
+
+
+def stopped_early(scores: Sequence[float], patience: int | None) -> bool:
+    """Whether the best epoch lies `patience` epochs back.
+
+    Args:
+        scores: one an epoch so far; smaller is better, the earlier of equals counts.
+        patience: epochs, 1 or more; None: a training never stops early.
+    """
+    return bool(patience and scores) and len(scores) - 1 - scores.index(min(scores)) >= patience
+
+
 def adamw(
     model: nn.Module,
     learning_rate: float,
@@ -169,16 +203,12 @@ def require_finite(what: str, value: float, epoch: int, step: int, model: nn.Mod
     weights = [name for name, p in model.named_parameters() if not p.isfinite().all()]
     gradients = [name for name, p in model.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
     if weights:
-        where = f"weights that are not finite: {_shortened(weights)}"
+        where = f"weights that are not finite: {some(weights)}"
     elif gradients:
-        where = f"gradients that are not finite: {_shortened(gradients)}"
+        where = f"gradients that are not finite: {some(gradients)}"
     else:
         where = "all weights and gradients are finite: the batch is not, or the arithmetic overflows"
     raise FloatingPointError(
         f"A finite {what} was expected, got {value} at step {step} (epoch {epoch}).\n  where: the training loop; {where}\n"
         "  fix: lower train.learning_rate or set train.mixed_precision=no; the last whole epoch is saved."
     )
-
-
-def _shortened(names: list[str], most: int = 5) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -3,11 +3,13 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from brainmt_align.training.checkpoints import write_json
 
 PATH = re.compile(r"(?:[\w.~:-]*[/\\])+([\w.-]+)")
 NOTES_FILE = "notes.json"
+Result = TypeVar("Result")
 
 
 class RunNotes:
@@ -35,6 +37,20 @@ class RunNotes:
     def say_of_people(self, line: str) -> None:
         """Print a line that ends in a list of ids after a colon, and keep it without the list."""
         self.say(line, line.rpartition(": ")[0] or line)
+
+    def attempt(self, what: str, work: Callable[[], Result]) -> Result | None:
+        """Do what a run can do without; where these data do not allow it, a note says why, and None comes back.
+
+        Args:
+            what: the work, for the note.
+            work: called without arguments; ValueError, RuntimeError and OSError are taken for a refusal.
+        """
+        try:
+            return work()
+        except (ValueError, RuntimeError, OSError) as error:
+            told = f"Left out, {what}: {error}"
+            self.say(told, told.splitlines()[0].partition(", got ")[0])
+            return None
 
     def write(self, folder: Path) -> None:
         """Leave notes.json in the run folder."""

@@ -115,7 +115,7 @@ def test_contrastive_starts_from_a_checkpoint_and_refuses_one_of_another_shape_o
     tuned = ["train.epochs=1", "fmri.drop_path_rate=0.1", "fmri.activation_checkpointing=true"]
     contrastive.main([*words["training"], f"out={tmp_path / 'on'}", checkpoint, *tuned])
     refused = {
-        "fmri.embed_dim=16": r"fmri\.encoder\.cls_token: expected \(1, 1, 16\), got \(1, 1, 8\)",
+        "fmri.embed_dim=16": r"fmri\.encoder\.cls_token: \(1, 1, 16\) expected, \(1, 1, 8\) found",
         "fmri.pooling=mean": "fmri_pooling",
     }
     for word, message in refused.items():
@@ -353,3 +353,39 @@ def test_contrastive_report_sums_up_the_scans_and_says_what_was_embedded(finishe
     text = (finished / "report.html").read_text()
     assert "Stored scans, all runs together" in text and "num_frames" in text and "voxels" in text
     assert any("sequences" in note for note in json.loads((finished / "notes.json").read_text())["notes"])
+
+
+def test_contrastive_keeps_people_of_a_kinship_table_together_and_refuses_a_split_that_tears_them(finished, words, tmp_path):
+    earlier = json.loads((finished / "split.json").read_text())
+    pairs = [(earlier["train"][0], earlier["test"][0]), (earlier["validation"][0], earlier["test"][0])]
+    pairs += [(earlier["train"][row], earlier["test"][row]) for row in range(1, 4)]
+    table = "ID1 ID2 HetHet IBS0 Kinship\n" + "".join(f"{one} {other} 0.1 0.01 0.25\n" for one, other in pairs)
+    (tmp_path / "rel.dat").write_text(table)
+    related = [*words["training"], f"data.kinship={tmp_path / 'rel.dat'}", "train.epochs=1"]
+    torn = [*related, f"split.file={finished / 'split.json'}"]
+    with pytest.raises(ValueError, match=r"(?s)groups in two parts: .*\(train, validation, test\).*split.torn_families=true"):
+        contrastive.main([*torn, f"out={tmp_path / 'off'}"])
+    out = contrastive.main([*related, f"out={tmp_path / 'run'}"])
+    split = json.loads((out / "split.json").read_text())
+    part_of = {person: part for part in ("train", "validation", "test") for person in split[part]}
+    assert all(part_of[one] == part_of[other] for one, other in pairs) and split["settings"]["kinship"]
+    assert "kinship" in json.loads((out / "provenance.json").read_text())["inputs"]
+    tested = {person for pair in pairs for person in pair if part_of[person] == "test"}
+    assert ("within families" in json.loads((out / "metrics.json").read_text())["tests"]) == bool(tested)
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.dat"):
+        contrastive.main([*related, "data.kinship=nowhere.dat", f"out={tmp_path / 'off'}"])
+    assert not (tmp_path / "off" / "config.yaml").exists()
+
+
+def test_contrastive_lets_a_split_tear_families_where_it_may_and_blocks_them_in_its_tests(finished, words, tmp_path):
+    earlier = json.loads((finished / "split.json").read_text())
+    pairs = [(earlier["train"][0], earlier["test"][0]), (earlier["test"][1], earlier["test"][2])]
+    (tmp_path / "rel.dat").write_text("ID1 ID2 Kinship\n" + "".join(f"{one} {other} 0.25\n" for one, other in pairs))
+    torn = [f"data.kinship={tmp_path / 'rel.dat'}", f"split.file={finished / 'split.json'}", "split.torn_families=true"]
+    started = f"checkpoint={finished / 'best.safetensors'}"
+    with pytest.raises(ValueError, match=rf"or whose relatives were: {earlier['test'][0]}\."):
+        contrastive.main([*words["training"], *torn, started, f"out={tmp_path / 'off'}"])
+    out = contrastive.main([*words["training"], *torn, "train.epochs=1", f"out={tmp_path / 'run'}"])
+    assert (out / "split.json").read_text() == (finished / "split.json").read_text()
+    assert "within families" in json.loads((out / "metrics.json").read_text())["tests"]
+    assert "within families" not in json.loads((finished / "metrics.json").read_text())["tests"]

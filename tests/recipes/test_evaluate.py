@@ -77,6 +77,8 @@ def test_evaluate_writes_all_that_it_promises(evaluated):
 
 
 def test_evaluate_writes_voxel_maps_on_the_grid_of_the_scans(evaluated, cohort):
+    for name in ("voxel_attribution_t", "voxel_attribution_apart", "voxel_attribution_apart_t"):
+        assert np.isfinite(nib.load(evaluated / f"{name}.nii.gz").get_fdata()).all()
     image = nib.load(evaluated / "voxel_attribution.nii.gz")
     scan = nib.load(sorted((cohort / "bold").rglob("*_bold.nii.gz"))[0])
     assert image.shape == scan.shape[:3]

@@ -12,6 +12,7 @@ import pandas as pd
 import pysam
 import pytest
 
+from brainmt_align.data import simulate
 from brainmt_align.data.bold_store import open_run
 from brainmt_align.data.dna_store import open_store
 from recipes import contrastive, embed_dna, prepare_fmri, simulate_cohort
@@ -27,9 +28,23 @@ def test_simulate_cohort_writes_a_cohort_that_says_it_is_simulated(tmp_path):
     assert json.loads((out / "metrics.json").read_text())["scans"] == 12
     assert json.loads((out / "provenance.json").read_text())["simulated"] is True
     assert (out / "config.yaml").exists() and "12 simulated scans" in (out / "report.html").read_text()
+    notes = json.loads((out / "notes.json").read_text())["notes"]
+    assert notes[0].startswith("12 people, one run each: 12 frames of 2 s on 16 x 16 x 16 voxels")
+    assert "genes make up 100% of the variance" in notes[1] and notes[-1] == "nothing confounds scans and genomes"
+    assert all(f"<li>{note}</li>" in (out / "report.html").read_text() for note in notes)
     before = (out / "genotypes.vcf.gz").read_bytes()
     simulate_cohort.main([*SMALL, f"out={tmp_path / 'cohort'}"])
     assert (out / "genotypes.vcf.gz").read_bytes() == before
+
+
+def test_describe_simulation_names_all_that_confounds():
+    told = simulate.CohortParameters(
+        coupling=0, populations=2, sites=3, age=True, motion_mm=0.2, family_size=2, phenotypes=True, brain_share=0.4
+    )
+    words = list(simulate_cohort.describe_simulation(told))
+    assert words[1].endswith("genes have no part in them") and words[2] == "families of 2 siblings"
+    assert words[3] == "beside the traits the scans show 2 populations, 3 scanners, age, 0.2 mm of motion a frame"
+    assert words[4].startswith("phenotypes are made 40% by the brain")
 
 
 def test_simulate_cohort_keeps_the_cohort_when_the_report_fails(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Adapters and precision of the contract of DNA encoders."""
+"""The network of DNA encoders: adapters, precision and the fingerprint that follows them."""
 
 import pytest
 import torch

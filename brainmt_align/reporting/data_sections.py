@@ -1,0 +1,157 @@
+"""Sections on the data: a run's notes, tables and figures flow in; what was made, checked and found flows out as Sections."""
+
+from typing import Any
+
+import pandas as pd
+
+from brainmt_align.reporting.page import Lines, Section, Table, Text
+from brainmt_align.reporting.report_sections import flat, last_part, number, setting, table_of, what_is_read
+from brainmt_align.reporting.run_files import ID_COLUMNS, RunFiles
+
+MOST_LEVELS = 8
+SHARE_OF_MEDIAN = 0.5
+MOST_NAMED = 20  # regions in a sentence
+WORDS = {"num_frames": "frames (num_frames)", "tr_s": "TR in s (tr_s)", "voxels": "in-mask voxels (voxels)"}
+SCAN_CHECKS = (
+    "Every run's file can be read to its end; its header tells the orientation, and its TR agrees with the file beside it.",
+    "Every mask lies on its run's grid and is not empty; inside it all values are finite, at most a quarter of the voxels is "
+    "constant, at most 5 % of the frames are empty or repeated.",
+)
+GENOME_CHECKS = (
+    "Every REF allele is what the reference has at its place, every ALT allele has bases, every region lies on a known contig.",
+)
+
+
+def what_was_made(run: RunFiles, recipe: str) -> Section | None:
+    """The plain figures of a recipe that prepares; of a simulation, what was planted."""
+    if {"retrieval", "phenotype"} & set(run.metrics):
+        return None
+    figures = {key: value for key, value in flat(run.metrics).items() if key and not key.startswith("parameters.")}
+    rows = [[key.replace("_", " "), run.hide(last_part(number(value)))] for key, value in figures.items()]
+    blocks: list[Any] = [Table(["figure", "value"], rows, "From metrics.json.", prose=True)] if rows else []
+    if recipe == "simulate_cohort":
+        planted = [[key, setting(run, value)] for key, value in flat(run.metrics["parameters"]).items()]
+        blocks = [
+            *_notes(run),
+            *blocks,
+            Table(["parameter", "value"], planted, "All that the simulation was told", folded=True, prose=True),
+        ]
+        return Section("What was simulated", blocks)
+    return Section("What was made", blocks) if blocks else None
+
+
+def data_checks(run: RunFiles, recipe: str) -> Section | None:
+    """What the checks said during the run, and the tables of people, scans and sequences in sums; nobody's own row."""
+    blocks: list[Any] = [] if recipe == "simulate_cohort" else _notes(run)
+    for encoder, regions in flat(run.metrics.get("dropped_regions") or {}).items():
+        if regions:
+            named = f"{', '.join(map(str, regions[:MOST_NAMED]))}{' …' if len(regions) > MOST_NAMED else ''}"
+            blocks.append(
+                Text(f"{encoder}: left out, because they do not vary among the training people: {named} ({len(regions)}).")
+            )
+    if passed := checks_passed(run, recipe):
+        blocks += [Text("What a run stops at, and this one passed:"), Lines(passed)]
+    if run.runs is not None and (told := stand_out(run.runs)):
+        blocks.append(Text(told))
+    tables = (run.runs, _caption_of_runs(run.runs)), (run.participants, _caption_of_people(run.participants))
+    for table, caption in tables:
+        if rows := [] if table is None else summarise_columns(table, run):
+            blocks.append(Table(["column", "median or levels", "least", "most", "missing"], rows, caption, prose=True))
+    if run.sensitivity is not None and len(run.sensitivity):
+        shown = run.sensitivity[[name for name in run.sensitivity if name != "below_noise"]]
+        words = (
+            "Whether the encoder tells people apart, region by region: distances between the embeddings of distinct haplotypes "
+            "(signal) against what changes when nothing about the person does (noise)."
+        )
+        blocks.append(table_of(shown, words))
+    return Section("Data checks and quality", blocks) if blocks else None
+
+
+def checks_passed(run: RunFiles, recipe: str) -> list[str]:
+    """What a finished run has been checked for, in sentences: a fault in any of it would have ended it.
+
+    Args:
+        run: contents of the folder; its settings say what was a fault.
+        recipe: that left it; none is known of "" and of a simulation, which reads nothing.
+    """
+    data = run.config.get("data")
+    if not isinstance(data, dict) or recipe in ("", "simulate_cohort"):
+        return []
+    reads, told = what_is_read(run, recipe), []
+    if reads.scans or reads.genomes:
+        named = ["scans"] * reads.scans + ["genomes"] * reads.genomes + ["tables"] * reads.tables
+        told.append(f"Ids of {' and '.join(named)} are usable and unique.")
+    if "unmatched" in data and recipe != "prepare_fmri":
+        absent = "is a fault" if data["unmatched"] == "error" else "is left out"
+        told.append(f"Ids match; whoever is in one file and not in another {absent} (unmatched={data['unmatched']}).")
+    if reads.scans:
+        told += SCAN_CHECKS
+        window = (run.config.get("train") or {}).get("window")
+        told += [f"Every run has {window} frames or more, and all lie on one grid."] if window else []
+        told += ["All runs lie on the grid that the checkpoint was trained on."] if recipe == "evaluate" else []
+    if reads.genomes:
+        told += GENOME_CHECKS
+        if {"unphased", "missing"} <= set(data):
+            rules = f"unphased={data['unphased']}, calls without alleles missing={data['missing']}"
+            told.append(f"Heterozygotes without phase follow the rule {rules}.")
+    if recipe in ("contrastive", "phenotype"):
+        whole = (run.config.get("split") or {}).get("groups")
+        told.append("Nobody is in two parts of the split" + (f", and no {whole} either." if whole else "."))
+    if recipe == "evaluate" and (run.metrics.get("people") or {}).get("seen") is not None:
+        told.append("Nobody whom the checkpoint was trained or chosen on takes part in a score.")
+    return told
+
+
+def summarise_columns(table: pd.DataFrame, run: RunFiles) -> list[list[str]]:
+    """Each column in one row: median and range of numbers, counts of few levels; columns of ids, families, paths are left out.
+
+    Args:
+        table: one row a person or scan.
+        run: whose families' columns are left out, and whose ids are hidden.
+    """
+    rows = []
+    for name in table:
+        column, words = table[name].dropna(), str(name).lower()
+        if words in ID_COLUMNS or name in run.families or words.endswith(("_id", "path", "hash", "sha256")) or column.empty:
+            continue
+        shown, missing = WORDS.get(str(name), str(name)), str(len(table) - len(column))
+        if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
+            rows.append([shown, *(number(float(each)) for each in (column.median(), column.min(), column.max())), missing])
+        elif column.nunique() <= MOST_LEVELS and not any(isinstance(each, list | dict | set) for each in column):
+            counts = column.astype(str).map(last_part).value_counts()
+            rows.append([shown, run.hide(", ".join(f"{level}: {count:,}" for level, count in counts.items())), "", "", missing])
+    return rows
+
+
+def stand_out(runs: pd.DataFrame) -> str:
+    """How many stored runs are unlike the others, in a sentence; "" where nothing is known of them.
+
+    Args:
+        runs: one row a run, as the store's table has it.
+    """
+    told = []
+    for name, words in (("num_frames", "frames"), ("voxels", "in-mask voxels")):
+        if name in runs and len(runs):
+            told.append(
+                f"{int((runs[name] < SHARE_OF_MEDIAN * runs[name].median()).sum())} have less than half the median {words}"
+            )
+    if {"depth", "height", "width"} <= set(runs):
+        told.append(f"grids: {len(runs[['depth', 'height', 'width']].drop_duplicates())}")
+    if "tr_s" in runs:
+        told.append(f"TRs: {runs['tr_s'].round(3).nunique()}")
+    return f"Of {len(runs):,} stored runs {', '.join(told)}." if told else ""
+
+
+def _notes(run: RunFiles) -> list[Any]:
+    return [Lines([run.hide(str(note)) for note in run.notes])] if run.notes else []
+
+
+def _caption_of_runs(runs: pd.DataFrame | None) -> str:
+    told = "Stored scans, all runs together"
+    if runs is None or "subject_id" not in runs:
+        return f"{told}."
+    return f"{told}: {len(runs):,} runs of {runs['subject_id'].nunique():,} people."
+
+
+def _caption_of_people(people: pd.DataFrame | None) -> str:
+    return "People of the cohort." if people is None else f"People of the cohort: {len(people):,}."
