@@ -24,10 +24,11 @@ from brainmt_align.data import bold_store, dna_store, simulate, simulated_oracle
 from brainmt_align.data.cohort import Cohort, read_cohort
 from brainmt_align.data.cohort_genomes import fill_genomes
 from brainmt_align.data.datasets import EpochBatches, PeopleDataset, collate_people
-from brainmt_align.data.family_split import choose_family_split
+from brainmt_align.data.family_split import choose_family_split, count_torn
 from brainmt_align.data.genotype_checks import check_genotypes
 from brainmt_align.data.haplotypes import list_regions
 from brainmt_align.data.kinship import families_of, family_shares
+from brainmt_align.data.people_table import parts_of_split, write_people
 from brainmt_align.data.scan_facts import describe_scans, require_official
 from brainmt_align.data.seen_people import check_unseen
 from brainmt_align.evaluation.confounds import AlignmentEvaluation, evaluate_alignment, require_examinable
@@ -89,9 +90,12 @@ def main(argv: list[str] | None = None) -> Path:
     people = (cohort := read_people(config, accelerator, notes)).people
     family_of = find_families(config, people)
     frozen = split_people(config, people, family_of, notes.say)
+    torn = count_torn(frozen.split, family_of)
+    if torn.note:
+        notes.say(torn.note)
     members = {part: people[people["subject_id"].isin(getattr(frozen.split, part))] for part in splits.PARTS}
     families = [family_of[person] for person in members["test"]["subject_id"]]
-    shares = family_shares(members["test"], families, config.data.path("kinship"))
+    shares = family_shares(members["test"], families, config.data.path("kinship"), config.split.family_columns())
     examined = config.evaluation.settings(families, config.seed, shares)
     require_examinable(members["test"], examined)
     place = accelerator.process_index, accelerator.num_processes
@@ -137,7 +141,10 @@ def main(argv: list[str] | None = None) -> Path:
         pair = embeddings.fmri_BE.numpy(), embeddings.dna_BE[config.dna.encoder].numpy()
         EmbeddingIndex(*pair, members["test"], model=model_fingerprint(model.state_dict())).save(out)
         evaluated = evaluate_alignment(*pair, members["test"], examined, oracle_BB)
+        evaluated.metrics["verdict"]["words"] = torn.qualify(evaluated.metrics["verdict"]["words"])
+        evaluated.metrics["people"] = {"torn": torn.torn} if config.split.torn_families else {}
         write_atomically(out / "runs.tsv", partial(runs.to_csv, sep="\t", index=False))
+        write_people(out, people, parts_of_split(frozen.split), columns_looked_at(config))
         write_products(config, model, datasets, evaluated, notes)
         Console().print(retrieval_table(evaluated.metrics["retrieval"]))
         print(evaluated.metrics["verdict"]["words"])
@@ -209,6 +216,12 @@ def split_people(config: ContrastiveConfig, people: pd.DataFrame, family_of: dic
     if config.checkpoint and (note := check_unseen(config.checkpoint, frozen.split, family_of)):
         say(note)
     return frozen
+
+
+def columns_looked_at(config: ContrastiveConfig) -> list[str]:
+    """The participants' columns that the settings name."""
+    split, evaluation = config.split, config.evaluation
+    return [*split.family_columns(), *split.strata, *evaluation.strata, *evaluation.regressors()]
 
 
 def build_model(config: ContrastiveConfig, prepared: Prepared, training: pd.DataFrame, say: Say) -> AlignmentModel:
@@ -343,7 +356,7 @@ def write_products(
     inputs |= {"checkpoint": config.checkpoint, "fmri.checkpoint": config.fmri.checkpoint}
     checkpoints.write_json(out / "provenance.json", checkpoints.provenance(inputs, description))
     metrics = evaluated.metrics | {
-        "people": {part: len(dataset) for part, dataset in datasets.items()},
+        "people": {part: len(dataset) for part, dataset in datasets.items()} | evaluated.metrics["people"],
         "dropped_regions": {name: tower.dropped(list(description["dna"][name]["regions"])) for name, tower in model.dna.items()},
         "best_epoch": description["epoch"],
         "artificial_pairs": data.artificial_pairs,

@@ -33,6 +33,7 @@ from brainmt_align.data.genotype_checks import check_genotypes
 from brainmt_align.data.haplotypes import list_regions
 from brainmt_align.data.kinship import families_of, family_shares
 from brainmt_align.data.new_people import NewPeople, require_enough, tell_new_people
+from brainmt_align.data.people_table import write_people
 from brainmt_align.data.phenotype_presets import require_columns
 from brainmt_align.data.scan_facts import compare_scans
 from brainmt_align.data.seen_people import training_people
@@ -93,8 +94,8 @@ def main(argv: list[str] | None = None) -> Path:
         cohort = read_people(config, inputs, accelerator.is_main_process)
     for note in cohort.notes:
         notes.say_of_people(note)
-    columns = [*([config.groups] if config.groups else []), *config.relatives]
-    families = families_of(cohort.people, columns, config.data.path("kinship"), config.data.kinship_threshold)
+    notes.hide(cohort.people.filter(["subject_id", "sample_id"]).astype(str).to_numpy().ravel())
+    families = families_of(cohort.people, family_columns(config), config.data.path("kinship"), config.data.kinship_threshold)
     new = tell_new_people(checkpoint, cohort.people["subject_id"].tolist(), families)
     if new.note:
         notes.say(new.note)
@@ -112,6 +113,9 @@ def main(argv: list[str] | None = None) -> Path:
         notes.say(note)
     if accelerator.is_main_process and runs is not None:
         write_atomically(out / "runs.tsv", partial(runs.to_csv, sep="\t", index=False))
+    if accelerator.is_main_process:
+        ids, new_N = cohort.people["subject_id"], new.new_N
+        write_people(out, cohort.people, {"evaluated": ids[new_N], "seen": ids[~new_N]}, columns_looked_at(config, recorded))
     work = evaluate_alignment if kind == checkpoints.ALIGNMENT else evaluate_phenotypes
     work(config, weights, prepared, accelerator, notes)
 
@@ -129,6 +133,13 @@ def read_people(config: EvaluateConfig, inputs: str, progress: bool) -> Cohort:
     if data.simulate:
         simulate.write_cohort(Path(data.root), config.simulation, progress=progress)
     return read_cohort(**data.cohort_words(scans, genomes))
+
+
+def columns_looked_at(config: EvaluateConfig, recorded: dict[str, Any]) -> list[str]:
+    """The participants' columns that the settings name, and the targets of a phenotype model."""
+    families, targets = [config.groups, *config.relatives, config.export.family_ids], recorded.get("targets")
+    named = [target.name for target in targets_from_json(targets).targets] if targets else []
+    return [*filter(None, families), *config.evaluation.strata, *config.evaluation.regressors(), *named]
 
 
 def store_scans(
@@ -167,7 +178,7 @@ def evaluate_alignment(
     model = rebuild_alignment(weights.description, weights.state).to(accelerator.device)
     people = prepared.people[prepared.new.new_N].reset_index(drop=True)
     families = families_of_new(prepared.families, prepared.new)
-    settings = config.evaluation.settings(families, config.seed, family_shares(people, families, config.data.path("kinship")))
+    settings = config.evaluation.settings(families, config.seed, shares_of_new(config, people, families))
     dataset = PeopleDataset(people, prepared.runs, prepared.stores, weights.description["window"], config.seed)
     place = accelerator.device, accelerator.process_index, accelerator.num_processes
     embeddings = embed_people(model, dataset, *place, config.windows_at_once, "people" if accelerator.is_main_process else None)
@@ -184,6 +195,8 @@ def evaluate_alignment(
     write_atomically(out / "nulls.parquet", evaluated.nulls.to_parquet)
     metrics = evaluated.metrics | {"people": {"evaluated": len(people), "seen": prepared.new.seen}}
     metrics["verdict"]["words"] = prepared.new.qualify(metrics["verdict"]["words"])
+    Console(width=None if sys.stdout.isatty() else 120).print(retrieval_table(evaluated.metrics["retrieval"]))
+    print(metrics["verdict"]["words"])
     rows = {"fmri": z_fmri_BE, "dna": z_dna_BE.numpy()}
     covariates_NK = encode_covariates(people, settings)
     chosen = config.attribution.components, config.attribution.permutations, config.seed
@@ -194,11 +207,21 @@ def evaluate_alignment(
         store = prepared.stores[name]
         notes.attempt("regions", lambda: attribute_genome(config, model, name, store, people, z_fmri_BE, families))
     if config.attribution.people:
-        notes.attempt("voxels", lambda: attribute_brains(config, model, dataset, z_dna_BE, families, notes))
+        brains = model, dataset, z_dna_BE, families, notes
+        metrics |= {"voxels": notes.attempt("voxels", lambda: attribute_brains(config, *brains))}
     notes.attempt("phenotype files", lambda: export_embeddings(config, rows, people, covariates_NK, fingerprint))
     write_records(config, weights.description, metrics, notes)
-    Console(width=None if sys.stdout.isatty() else 120).print(retrieval_table(evaluated.metrics["retrieval"]))
-    print(f"{evaluated.metrics['verdict']['words']}\nEverything is in {out}")
+    print(f"Everything is in {out}")
+
+
+def shares_of_new(config: EvaluateConfig, people: pd.DataFrame, families: list[str]) -> np.ndarray | None:
+    """What the people who are scored share with their relatives, where a table of kinship tells."""
+    return family_shares(people, families, config.data.path("kinship"), family_columns(config))
+
+
+def family_columns(config: EvaluateConfig) -> list[str]:
+    """Columns whose equal values make relatives."""
+    return [*([config.groups] if config.groups else []), *config.relatives]
 
 
 def families_of_new(families: list[str], new: NewPeople) -> list[str]:
@@ -250,14 +273,14 @@ def attribute_brains(
     z_dna_BE: torch.Tensor,
     families: list[str],
     notes: RunNotes,
-) -> None:
-    """voxel_attribution*.nii.gz: which voxels draw people's scans to their own genomes, and to these rather than to others."""
+) -> dict[str, Any]:
+    """voxel_attribution*.nii.gz: where scans' similarity to own genomes is decided, and where more than that to others'."""
     chosen = config.attribution
-    found = attribute_group(model, dataset, z_dna_BE, families, chosen.people, chosen.steps, chosen.max_steps)
+    found = attribute_group(model, dataset, z_dna_BE, families, chosen.people, chosen.steps, chosen.max_steps, config.seed)
     notes.say(found.describe())
-    for name, group in (("voxel_attribution", found.map), ("voxel_attribution_apart", found.apart)):
-        write_map(group.mean_DHW, found.run, Path(config.out) / f"{name}.nii.gz")
-        write_map(group.t_DHW, found.run, Path(config.out) / f"{name}_t.nii.gz")
+    for ending, map_DHW in (("", found.own.mean_DHW), ("_control", found.control.mean_DHW), ("_t", found.contrast.t_DHW)):
+        write_map(map_DHW, found.run, Path(config.out) / f"voxel_attribution{ending}.nii.gz")
+    return found.summary()
 
 
 def export_embeddings(

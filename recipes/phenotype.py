@@ -28,6 +28,7 @@ from brainmt_align.data.datasets import EpochBatches, PeopleDataset, collate_peo
 from brainmt_align.data.genotype_checks import check_genotypes
 from brainmt_align.data.haplotypes import list_regions, read_haplotypes
 from brainmt_align.data.kinship import families_of, join_groups
+from brainmt_align.data.people_table import parts_of_folds, write_people
 from brainmt_align.data.regions import read_regions
 from brainmt_align.data.scan_facts import describe_scans
 from brainmt_align.data.seen_people import check_unseen
@@ -138,6 +139,7 @@ def main(argv: list[str] | None = None) -> Path:
         notes.write(out)
         if prepared.runs is not None:
             write_atomically(out / "runs.tsv", partial(prepared.runs.to_csv, sep="\t", index=False))
+        write_people(out, prepared.people, parts_of_folds(dealt), columns_looked_at(config))
         write_products(config, prepared, dealt, tested, rivals)
         write_report(out, default_yaml(PhenotypeConfig))
     end_processes(accelerator)
@@ -169,6 +171,13 @@ def find_families(config: PhenotypeConfig, people: pd.DataFrame) -> list[str]:
     chosen, usual = config.split, [splits.FAMILIES] if splits.FAMILIES in people else []
     columns = dict.fromkeys([*([chosen.groups] if chosen.groups else []), *chosen.relatives, *usual])
     return families_of(people, list(columns), config.data.path("kinship"), config.data.kinship_threshold)
+
+
+def columns_looked_at(config: PhenotypeConfig) -> list[str]:
+    """The participants' columns that the settings name."""
+    split, asked = config.split, config.phenotype
+    named = [*split.family_columns(), *split.strata, *([split.sites] if split.sites else [])]
+    return [*asked.targets, *asked.residualise, *(config.evaluation.covariates or ()), *named]
 
 
 def deal_folds(
@@ -463,8 +472,7 @@ def write_products(
     for each in scored:
         write_target(out, each, by_id[each.target.name], drawn)
     fits = {name: write_fit(out / name) for name in (f"{arm}_{fold.name}" for fold in dealt for arm in arms)}
-    keys = ("participants", "kinship", "genotypes", "reference", "regions", "pairs", "id_map", "mask", "truth")
-    inputs = {key: data.path(key) for key in keys} | {"folds": out / FOLDS, "checkpoint": config.checkpoint}
+    inputs = data.tables() | {"folds": out / FOLDS, "checkpoint": config.checkpoint}
     inputs |= {"fmri.checkpoint": config.fmri.checkpoint}
     checkpoints.write_json(out / "provenance.json", checkpoints.provenance(inputs, {"fits": fits}))
     people = {fold.name: {part: len(getattr(fold.frozen.split, part)) for part in splits.PARTS} for fold in dealt}

@@ -24,6 +24,13 @@ def partners(n, noise=0.3, seed=0):
     return fmri / np.linalg.norm(fmri, axis=1, keepdims=True), dna
 
 
+def modest(n, width, cosine, seed=0):
+    """Scans and genomes of n people, each pair at about one cosine: chance, not the person, makes most of a row."""
+    dna = unit(n, seed, width)
+    fmri = cosine * dna + (1 - cosine**2) ** 0.5 * unit(n, seed + 1, width)
+    return fmri / np.linalg.norm(fmri, axis=1, keepdims=True), dna
+
+
 def windows(n=40, seed=0):
     """Index whose people have 0 to 3 scans and 0 to 2 genomes, in no order."""
     rng = np.random.default_rng(seed)

@@ -84,6 +84,7 @@ def full_alignment(folder: Path) -> Path:
         "tests": {"overall": test, "within strata": test, "within families": untested},
         "verdict": {"kind": "survives", "explained_by": [], "words": "above chance overall and within strata"},
         "artificial_pairs": True,
+        "voxels": {"people": 8, "incomplete": 1, "false_discovery_rate": 0.05, "voxels": 300, "passing": 41},
     }
     (folder / "metrics.json").write_text(json.dumps(metrics))
     vectors = rng.normal(size=(2, PEOPLE, 8)).astype(np.float32)
@@ -101,7 +102,7 @@ def full_alignment(folder: Path) -> Path:
     volume[6:10, 8:14, 8:12], volume[12:14, 10:12, 10:14] = 1.0, -0.5
     affine = np.diag([8.0, 8, 8, 1])
     affine[:3, 3] = -80, -110, -70
-    for name in ("voxel_attribution", "voxel_attribution_apart"):
+    for name in ("voxel_attribution", "voxel_attribution_t"):
         nib.save(nib.Nifti1Image(volume, affine), folder / f"{name}.nii.gz")
     (folder / "notes.json").write_text(
         json.dumps({"notes": [f"sub-{IDS[0]} has 40 frames & <few>", "NDARINVTRAIN9 moved", f"{FAMILIES[3]} is torn"]})

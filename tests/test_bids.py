@@ -1,9 +1,10 @@
 """Room under test: brainmt_align/data/bids.py. In: folders of empty files with BIDS names. Out: the table of runs."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from brainmt_align.data.bids import run_id_of, sidecar_repetition_time, sidecars_of
+from brainmt_align.data.bids import mean_displacement, run_id_of, sidecar_repetition_time, sidecars_of
 from brainmt_align.data.bold import find_runs
 
 MNI = "space-MNI152NLin2009cAsym"
@@ -209,3 +210,19 @@ def test_find_runs_counts_a_folder_once_when_links_circle_or_show_it_twice(make,
     (folder / "v1" / "sub-01" / "up").symlink_to(folder)
     (folder / "latest").symlink_to(folder / "v1")
     assert find_runs(folder)["bold_path"].tolist() == [str(folder / "v1/sub-01/func/sub-01_task-rest_bold.nii.gz")]
+
+
+def test_mean_displacement_is_that_of_the_frames_that_have_one(tmp_path):
+    path = tmp_path / "sub-1_desc-confounds_timeseries.tsv"
+    path.write_text("csf\tframewise_displacement\n1.0\tn/a\n2.0\t0.1\n3.0\t0.3\n")
+    assert mean_displacement(path) == pytest.approx(0.2)
+    path.write_text("csf\n1.0\n")
+    assert all(np.isnan(mean_displacement(each)) for each in (path, tmp_path / "none.tsv", None, float("nan")))
+
+
+@pytest.mark.parametrize("content", ["", "framewise_displacement\nfar\n"])
+def test_mean_displacement_refuses_what_is_no_table_of_numbers(tmp_path, content):
+    path = tmp_path / "sub-1_desc-confounds_timeseries.tsv"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=r"Confounds: a table with framewise_displacement in mm was expected, got: .*\n  file: "):
+        mean_displacement(path)

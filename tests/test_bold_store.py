@@ -158,6 +158,17 @@ def test_build_adds_where_each_run_is_and_its_size(tmp_path, table):
     assert runs[0].header["mask_sha256"] == runs[1].header["mask_sha256"] != runs[2].header["mask_sha256"]
 
 
+def test_build_tells_motion_where_confounds_do(tmp_path, table):
+    confounds = tmp_path / "sub-1_desc-confounds_timeseries.tsv"
+    confounds.write_text("framewise_displacement\nn/a\n0.1\n0.3\n")
+    named = table.assign(confounds_path=[str(confounds), None, str(tmp_path / "absent.tsv")])
+    told = build(named, tmp_path / "store", progress=False)["mean_fd_mm"]
+    np.testing.assert_allclose(told, [0.2, np.nan, np.nan])
+    assert build(table, tmp_path / "store", progress=False)["mean_fd_mm"].isna().all()
+    own = build(named.assign(mean_fd_mm=[1.0, 2.0, 3.0]), tmp_path / "store", progress=False)
+    assert own["mean_fd_mm"].tolist() == [1.0, 2.0, 3.0]
+
+
 def test_build_reports_all_bad_runs_at_once_and_keeps_the_good_ones(tmp_path, table):
     content = Path(table["bold_path"][0]).read_bytes()
     Path(table["bold_path"][0]).write_bytes(content[: len(content) // 2])

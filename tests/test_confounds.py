@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from brainmt_align.evaluation.confounds import EvaluationSettings, evaluate_alignment
+from brainmt_align import memory
+from brainmt_align.evaluation.confounds import EvaluationSettings, evaluate_alignment, require_examinable
+from brainmt_align.evaluation.ranks import rank_pairs
 from brainmt_align.evaluation.verdict import COVARIATES_ONLY
 
 N, E = 120, 24
@@ -153,9 +155,9 @@ def test_evaluate_alignment_takes_what_relatives_share_from_kinship():
     families = [*FAMILIES[:60], *range(60, N)]  # 30 pairs: half of them identical twins, half siblings; 60 people alone
     shared_N = [1.0] * 30 + [0.5] * 30 + [0.0] * 60
     found = evaluate_alignment(z_fmri, z_dna, people, settings(groups_N=families, shared_N=shared_N)).metrics
-    assert found["tests"]["within families"]["shared"] == 0.75
+    assert found["tests"]["within families"]["shared"] == 0.5  # of the siblings, who alone are told apart
     usual = evaluate_alignment(z_fmri, z_dna, people, settings(groups_N=families)).metrics
-    assert usual["tests"]["within families"]["shared"] == 0.5
+    assert usual["tests"]["within families"]["shared"] is None
     with pytest.raises(ValueError, match="3 shares of families; 2 shares of families that are not from 0 to 1"):
         evaluate_alignment(z_fmri, z_dna, people, settings(shared_N=[0.5, 1.5, np.nan]))
 
@@ -172,3 +174,51 @@ def test_evaluate_alignment_holds_matched_pools_against_a_model_that_sees_covari
         sure += all(theirs["lead"]["mean_log_rank"][1] > 0 for _, theirs in ways)
         above += all(ours["mrr"] > ours["chance_mrr"] < theirs["mrr"] for ours, theirs in ways)
     assert sure == 0 and above >= 5
+
+
+def twins_of(families, seed, error=1e-3):
+    """A planted cohort in families of this size whose first two members have one genome but for errors of typing."""
+    z_fmri, z_dna, people = cohort("planted", seed)
+    rng, firsts = np.random.default_rng(seed), np.arange(0, N, families)
+    z_dna[firsts + 1] = z_dna[firsts]
+    z_fmri[firsts + 1] = 0.7 * z_fmri[firsts] + 0.7 * z_fmri[firsts + 1]
+    return z_fmri, z_dna + error * rng.standard_normal(z_dna.shape), people
+
+
+@pytest.mark.parametrize("share", [0.708, 0.98, 1.0])
+def test_evaluate_alignment_tests_nothing_within_families_of_twins_that_differ_by_typing_errors(share):
+    for seed in range(4):
+        found = evaluate_alignment(*twins_of(2, seed), settings(seed=seed, shared_N=[share] * N)).metrics
+        assert found["verdict"]["kind"] == "survives" and found["verdict"]["words"].endswith("all relatives are identical twins")
+        told = found["tests"]["within families"]
+        assert told["p_value"] is None and told["shared"] == 1.0 and json.loads(json.dumps(told)) == told
+
+
+def test_evaluate_alignment_takes_twins_for_siblings_where_no_kinship_is_known_and_says_so():
+    words = [evaluate_alignment(*twins_of(2, seed), settings(seed=seed)).metrics["verdict"]["words"] for seed in range(4)]
+    assert any("relatives taken for siblings as no kinship is known: explained by family resemblance" in each for each in words)
+
+
+def test_evaluate_alignment_tests_siblings_of_twins_by_one_of_the_twins():
+    families, shared_N = (np.arange(N) // 3).tolist(), [0.5, 1.0, 0.5] * (N // 3)
+    chosen = settings(groups_N=families, shared_N=shared_N, strata=())
+    told = evaluate_alignment(*twins_of(3, 5), chosen).metrics["tests"]["within families"]
+    assert told["p_value"] <= 0.05 and told["shared"] == 0.5
+    z_fmri, z_dna, _ = twins_of(3, 5)
+    ranked, kept = rank_pairs(z_fmri, z_dna), np.flatnonzero(np.arange(N) % 3 != 1)
+    log_NN = (np.log(ranked.fmri_to_dna_NN) + np.log(ranked.dna_to_fmri_NN).T) / 2
+    pairs = log_NN[np.ix_(kept, kept)].reshape(N // 3, 2, N // 3, 2)[np.arange(N // 3), :, np.arange(N // 3)]
+    gains = (pairs[:, 0, 1] + pairs[:, 1, 0] - pairs[:, 0, 0] - pairs[:, 1, 1]) / 2  # of each family, when both change places
+    assert told["expected_nats"] > 0 and told["effect_nats"] == pytest.approx(gains.sum() / len(kept), abs=0.1)
+
+
+def test_evaluate_alignment_refuses_more_people_than_there_is_memory_for(monkeypatch):
+    z_fmri, z_dna, people = cohort("null", 0)
+    monkeypatch.setattr(memory, "available_bytes", lambda: 48 * N**2 - 1)
+    refused = r"(?s)Evaluation of 120 people by all their pairs: about .*EmbeddingIndex\.metrics"
+    with pytest.raises(ValueError, match=refused):
+        evaluate_alignment(z_fmri, z_dna, people, settings())
+    with pytest.raises(ValueError, match=refused):
+        require_examinable(people, settings())
+    monkeypatch.setattr(memory, "available_bytes", lambda: 48 * N**2)
+    require_examinable(people, settings())

@@ -50,6 +50,10 @@ def test_what_is_read_asks_the_checkpoint_when_a_phenotype_model_is_evaluated(tm
 def test_checks_passed_name_what_a_split_keeps_together(tmp_path):
     run = run_of(tmp_path / "run", {"retrieval": {}}, split={"groups": "household"})
     assert checks_passed(run, "contrastive")[-1] == "Nobody is in two parts of the split, and no household either."
+    torn = run_of(tmp_path / "run", {"retrieval": {}}, split={"groups": "family_id", "torn_families": True})
+    assert checks_passed(torn, "contrastive")[-1] == (
+        "Nobody is in two parts of the split, but relatives may be in different parts (split.torn_families=true)."
+    )
     run = run_of(tmp_path / "run", {"retrieval": {}, "people": {"evaluated": 9, "seen": 3}})
     assert "trained or chosen on" in checks_passed(run, "evaluate")[-1]
     assert "trained or chosen on" not in " ".join(checks_passed(run._replace(metrics={"people": {"seen": None}}), "evaluate"))
@@ -66,19 +70,73 @@ def test_stand_out_counts_short_runs_empty_masks_grids_and_repetition_times():
 
 def test_data_checks_show_frames_repetition_time_and_voxels_of_the_stored_runs(tmp_path):
     folder = write_basics(tmp_path / "run", {"frames": 240})
-    rows = {"subject_id": ["a", "b"], "tr_s": [2.0, 0.8], "voxels": [90, 80], "num_frames": [200, 40]}
+    rows = {"subject_id": [f"p{row}" for row in range(12)], "tr_s": 2.0, "voxels": range(80, 92), "num_frames": [40] + [200] * 11}
+    rows |= {"mean_fd_mm": [0.1] * 4 + [0.2] * 7 + [np.nan], "depth": 24}
     pd.DataFrame(rows).to_csv(folder / "runs.tsv", sep="\t", index=False)
     (table,) = [block for block in data_checks(read_run(folder), "prepare_fmri").blocks if block.kind == "table"]
-    assert table.caption.endswith("2 runs of 2 people.")
-    assert {row[0]: row[2:4] for row in table.rows} == {
-        "TR in s (tr_s)": ["0.8", "2"], "in-mask voxels (voxels)": ["80", "90"], "frames (num_frames)": ["40", "200"],
-    }  # fmt: skip
+    assert table.caption.endswith("12 runs of 12 people.")
+    assert {row[0]: row[1:] for row in table.rows} == {
+        "TR in s (tr_s)": ["2 (2 to 2); least 2, most 2", "0"],
+        "in-mask voxels (voxels)": ["85.5 (82.8 to 88.2)", "0"],
+        "frames (num_frames)": ["200 (200 to 200); least 40, most 200", "0"],
+        "mean framewise displacement in mm (mean_fd_mm)": ["0.2 (0.1 to 0.2)", "fewer than 5"],
+        "depth": ["24 (24 to 24); least 24, most 24", "0"],
+    }
+    few = summarise_columns(pd.DataFrame({"num_frames": [200, 40], "voxels": [90, 80]}), read_run(folder))
+    assert [row[1] for row in few] == ["least 40, most 200", "fewer than 10 values"]
 
 
 def test_summarise_columns_counts_no_family_by_its_label(tmp_path):
     run = run_of(tmp_path / "run", {}, split={"groups": "household", "relatives": ["mother"]})
-    people = pd.DataFrame({"household": ["h1", "h1"], "mother": ["m", None], "sex": ["F", "M"]})
-    assert [row[0] for row in summarise_columns(people, run)] == ["sex"]
+    people = pd.DataFrame({"household": ["h1", "h1"] * 6, "mother": ["m", None] * 6, "sex": ["F", "M"] * 6})
+    assert summarise_columns(people, run) == [["sex", "F: 6, M: 6", "0"]]
+
+
+def of_thirty() -> pd.DataFrame:
+    """People with columns that tell them apart and columns that do not."""
+    rng, rows = np.random.default_rng(0), np.arange(30)
+    born = pd.date_range("1950-03-01", periods=30, freq="97D").strftime("%Y-%m-%d")
+    people = {"mrn": rng.permutation(30) + 7300, "initials": [f"{'ABCDEF'[row % 6]}{'UVWXYZ'[row // 6]}" for row in rows]}
+    people |= {"date_of_birth": born, "born": [int(day.replace("-", "")) for day in born], "visits": [7_000_001, *rows[1:]]}
+    people |= {"age": [60.0, 91] * 2 + list(range(61, 87)), "site": ["north"] * 14 + ["south"] * 13 + ["islet"] * 3}
+    return pd.DataFrame(people | {"height_cm": rng.normal(170, 8, 30), "case": [1] * 4 + [0] * 26, "wave": [1, 2] * 15})
+
+
+def test_summarise_columns_shows_nobodys_own_value(tmp_path):
+    people = of_thirty()
+    told = {row[0]: row[1:] for row in summarise_columns(people, run_of(tmp_path / "run", {}))}
+    quartiles = [f"{value:.3g}" for value in people["height_cm"].quantile([0.5, 0.25, 0.75])]
+    assert told == {
+        "age": ["73.5 (66.2 to 80.8)", "0"],
+        "site": ["north: 14, south: 13, 1 other level of fewer than 5", "0"],
+        "height_cm": ["{} ({} to {})".format(*quartiles), "0"],
+        "case": ["0: 26, 1 other level of fewer than 5", "0"],
+        "wave": ["1: 15, 2: 15", "0"],
+    }
+
+
+@pytest.mark.parametrize("repeated", [False, True])
+def test_summarise_columns_leaves_ids_out_when_some_are_missing_or_stand_twice(tmp_path, repeated):
+    mrn = pd.Series([*range(7_300_001, 7_300_030), 7_300_001 if repeated else np.nan], name="mrn")
+    words = mrn.map(lambda value: f"R{value}")
+    assert summarise_columns(pd.DataFrame({"mrn": mrn, "record": words}), run_of(tmp_path / "run", {})) == []
+
+
+def test_summarise_columns_tells_parts_apart(tmp_path):
+    table = of_thirty()[["age", "site"]].assign(part=["train"] * 25 + ["test"] * 5, subject_id=range(30))
+    rows = summarise_columns(table, run_of(tmp_path / "run", {}), "part")
+    assert [row[:2] for row in rows] == [["age", "train"], ["age", "test"], ["site", "train"], ["site", "test"]]
+    assert rows[1][2:] == ["fewer than 10 values", "0"] and rows[3][2] == "2 levels of fewer than 5"
+    assert rows[2][2] == "north: 14, south: 11"
+
+
+def test_data_checks_sum_up_the_people_of_a_run_by_part(tmp_path):
+    folder = write_basics(tmp_path / "run", {"retrieval": {}})
+    people = of_thirty()[["age", "mrn"]].assign(part=["train"] * 20 + ["test"] * 10, subject_id=[f"p{row}" for row in range(30)])
+    people.to_csv(folder / "people.tsv", sep="\t", index=False)
+    (table,) = [block for block in data_checks(read_run(folder), "contrastive").blocks if block.kind == "table"]
+    assert table.head[1] == "part" and [row[:2] for row in table.rows] == [["age", "train"], ["age", "test"]]
+    assert table.caption.startswith("People of the cohort: 30.")
 
 
 def test_what_was_made_says_what_was_planted_when_the_cohort_is_simulated(tmp_path):

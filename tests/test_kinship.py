@@ -178,3 +178,28 @@ def test_family_shares_are_twice_the_kinship_averaged_over_the_own_family(tmp_pa
         family_shares(people, ["1"], tmp_path / "k.kin0")
     with pytest.raises(FileNotFoundError, match="Kinship: expected a file, found none"):
         family_shares(people, list("1122233445"), tmp_path / "none")
+
+
+def test_family_shares_of_identical_twins_are_one_and_the_first_of_them_stands_for_all(tmp_path):
+    rows = ["a b 0.48", "a c 0.26", "b c 0.24", "c d 0.1", "a d 0.1", "b d 0.1"]
+    rows += ["e f 0.354", "g h 0.353", "i j 0.49", "j k 0.499"]
+    (tmp_path / "k.kin").write_text("\n".join(["ID1 ID2 Kinship", *rows]))
+    people = pd.DataFrame({"subject_id": list("abcdefghijk")})
+    shares_N = family_shares(people, list("11112233444"), tmp_path / "k.kin")
+    np.testing.assert_allclose(shares_N, [0.36, 1, (0.52 + 0.48 + 0.2) / 3, 0.2, 1, 1, 0.706, 0.706, 1, 1, 1])
+
+
+def test_family_shares_take_half_where_columns_tell_a_family_of_which_the_table_lists_no_pair(tmp_path):
+    people = pd.DataFrame({"subject_id": list("abcdefg"), "family_id": list("1122334")})
+    (tmp_path / "k.kin0").write_text("FID1 ID1 FID2 ID2 Kinship\n1 b 2 c 0.125\n")  # KING's pairs between families alone
+    labels = families_of(people, ["family_id"], tmp_path / "k.kin0")
+    assert labels == ["a", "a", "a", "a", "e", "e", "g"]
+    shares_N = family_shares(people, labels, tmp_path / "k.kin0", ["family_id"])
+    np.testing.assert_allclose(shares_N, [0.5 / 3, 0.75 / 3, 0.75 / 3, 0.5 / 3, 0.5, 0.5, 0])
+    alone = family_shares(people, list("1122334"), tmp_path / "k.kin0")
+    np.testing.assert_allclose(alone, [0.5] * 6 + [0])
+    (tmp_path / "all.kin0").write_text("ID1 ID2 Kinship\na b 0.25\ne f 0.01\n")
+    listed = family_shares(people, list("1122334"), tmp_path / "all.kin0", ["family_id"])
+    np.testing.assert_allclose(listed, [0.5, 0.5, 0.5, 0.5, 0.02, 0.02, 0])
+    with pytest.raises(ValueError, match="clan"):
+        family_shares(people, labels, tmp_path / "k.kin0", ["clan"])

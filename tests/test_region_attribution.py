@@ -114,6 +114,22 @@ def test_attribute_regions_places_a_region_among_enough_others():
         assert table["random_region_p"][region] == pytest.approx((1 + np.sum(others >= change[region])) / 25)
 
 
+def test_attribute_regions_sets_planted_regions_apart_from_the_others_as_random_controls():
+    features, planted = draw_features(people=80, regions=24, seed=5), [4, 11, 19]
+    model = tower_of(features)
+    unplanted = [region for region in range(24) if region not in planted]
+    z_fmri = embed(model, features, left_out=unplanted)
+    settings = AttributionSettings([f"family {i // 2}" for i in range(80)], draws=1, permutations=499)
+    table = attribute_regions(model, "toy", features, z_fmri, [f"GENE{region}" for region in range(24)], settings)
+    assert table[["percentile", "random_region_p"]].notna().all(axis=None)
+    # The three best of 24: with two others as good, no planted region's p can exceed 3 / 24.
+    assert (table["percentile"][planted] > 0.9).all() and (table["random_region_p"][planted] <= 3 / 24).all()
+    assert table["random_region_p"].min() == pytest.approx(1 / 24)
+    assert (table["percentile"][unplanted] < 0.9).all() and (table["random_region_p"][unplanted] > 3 / 24).all()
+    assert table["percentile"][unplanted].mean() == pytest.approx(10 / 23, abs=0.01)
+    assert (table["q"][planted] < 0.05).all()
+
+
 def test_attribute_regions_is_the_same_in_any_chunking_and_for_one_seed(planted, monkeypatch):
     model, features, z_fmri, families = planted
     whole = attribute_regions(model, "toy", features, z_fmri, NAMES, AttributionSettings(families, permutations=500))

@@ -150,7 +150,8 @@ def test_write_report_sums_up_what_a_recipe_prepared(tmp_path):
     text = write_report(folder).read_text(encoding="utf-8")
     assert headings(text) == ["What was run, and on what", "What was made", "Data checks and quality", "Provenance"]
     assert "3 runs of 2 people, 300 frames" in text and "secret" not in text and not any(name in text for name in IDS)
-    assert re.search(r"TR in s \(tr_s\)</th><td>2</td><td>1.5</td><td>2</td><td>0</td>", text) and "a: 2, b: 1" in text
+    assert re.search(r"TR in s \(tr_s\)</th><td>least 1.5, most 2</td><td>0</td>", text)
+    assert "a: 2" not in text
     assert "Stored scans, all runs together: 3 runs of 2 people." in text and "Of 3 stored runs TRs: 2." in text
 
 
@@ -226,6 +227,17 @@ def test_write_report_refuses_embeddings_of_other_people(tmp_path):
     pd.read_parquet(folder / "embeddings.parquet").iloc[:7].to_parquet(folder / "embeddings.parquet")
     with pytest.raises(ValueError, match=r"one row a person of embeddings.parquet \(7\).*fmri.*30"):
         write_report(folder)
+
+
+def test_write_report_says_how_many_voxels_pass_against_the_control(full_text, tmp_path):
+    assert "Mean of the absolute maps of 8 people; maps that miss completeness: 1." in full_text
+    assert "41 of 300 voxels have a larger share with the own genome (one-sided, false discovery rate 0.05)" in full_text
+    folder = full_alignment(tmp_path / "old")
+    metrics = json.loads((folder / "metrics.json").read_text())
+    del metrics["voxels"]
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    text = write_report(folder).read_text(encoding="utf-8")
+    assert "voxel_attribution.nii.gz" in text and "voxel_attribution_t.nii.gz" not in text and "absolute maps" not in text
 
 
 def test_write_report_refuses_a_map_that_is_not_one_value_a_voxel(tmp_path):

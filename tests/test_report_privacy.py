@@ -55,8 +55,19 @@ def scans_table(folder: Path) -> None:
     pd.DataFrame(runs).to_csv(folder / "runs.tsv", sep="\t", index=False)
 
 
+def people_table(folder: Path, parts: dict[str, int], families: str = "family_id") -> None:
+    """people.tsv with columns of ids that no setting calls ids, of values that one person alone has, of relatives."""
+    part = [name for name, count in parts.items() for _ in range(count)]
+    people = {"subject_id": IDS, "part": part, families: [f"HOUSE{row // 10}" for row in range(ROWS)]}
+    people |= {"mrn": np.arange(ROWS) * 7 + 48_211_903, "initials": [f"NDARINVi{row}" for row in range(ROWS)]}
+    people |= {"born": [f"NDARINV1950d{row}" for row in range(ROWS)], "ward": ["NDARINVward"] * 4 + ["north"] * (ROWS - 4)}
+    people |= {"age": [97.53125] + [60.5, 61.5] * 14 + [18.28125], "sex": ["F", "M"] * 15}
+    pd.DataFrame(people).to_csv(folder / "people.tsv", sep="\t", index=False)
+
+
 def contrastive(folder: Path) -> Path:
     full_alignment(folder)
+    people_table(folder, {"train": 15, "validation": 4, "test": 11})
     say(folder, f"{FAMILIES[2]} is torn")
     scans_table(folder)
     return folder
@@ -65,6 +76,7 @@ def contrastive(folder: Path) -> Path:
 def evaluated(folder: Path) -> Path:
     """An alignment on people whose families stand in a column of another name, which is a stratum as well."""
     full_alignment(folder)
+    people_table(folder, {"evaluated": 20, "seen": 10}, "household")
     say(folder, f"{FAMILIES[2]} is torn")
     scans_table(folder)
     house = [f"HOUSE{index // 10}" for index in range(ROWS)]
@@ -92,6 +104,7 @@ def evaluated_phenotypes(folder: Path) -> Path:
 
 def phenotype(folder: Path) -> Path:
     phenotype_run(folder)
+    people_table(folder, {"test of seed0_fold0": 15, "test of seed0_fold1": 15})
     say(folder)
     scans_table(folder)
     (folder / "fmri_seed0_fold0" / "split.json").write_text(json.dumps({"train": IDS[:9], "validation": [], "test": IDS[9:]}))
@@ -140,6 +153,19 @@ def test_write_report_names_nobody_of_any_file_of_the_folder(tmp_path, kind):
     assert kind == "embed_dna" or len(names_in_folder(folder)) >= 5
     assert leaks(folder) == []
     assert kind == "embed_dna" or "(a person)" in text_of_report(folder)
+
+
+@pytest.mark.parametrize("kind", ["contrastive", "evaluate", "phenotype"])
+def test_write_report_sums_people_up_without_anybodys_own_value(tmp_path, kind):
+    folder = MAKERS[kind](tmp_path / "run")
+    write_report(folder)
+    text = text_of_report(folder)
+    people = pd.read_csv(folder / "people.tsv", sep="\t")
+    assert "60.5 to 61.5" in text and "1 other level of fewer than 5" in text
+    alone = [*people["mrn"], *people["initials"], *people["born"], "NDARINVward", "97.53125", "18.28125"]
+    assert [each for each in map(str, alone) if each in text] == []
+    words = text.split("</html>", 1)[0]  # pictures hold coordinates
+    assert not re.search(r">[^<>]*\b(97\.5|18\.3)\b[^<>]*<", words)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in MAKERS if kind != "embed_dna"])

@@ -10,7 +10,7 @@ from scipy.stats import rankdata
 
 from brainmt_align.evaluation import nearest
 from brainmt_align.evaluation.retrieval import EmbeddingIndex, rank_both_ways
-from tests.embedded_people import WIDTH, partners, people, unit, windows
+from tests.embedded_people import WIDTH, modest, partners, people, unit, windows
 
 
 def oracle_people(index, query, side):
@@ -100,7 +100,18 @@ def test_search_by_faiss_finds_what_exact_search_finds(search):
     exact, faiss = (EmbeddingIndex(*pair, people(800), search=each, nprobe=20) for each in ("exact", search))
     ids = [f"{each:04}" for each in range(0, 800, 40)]
     for direction in ("fmri_to_dna", "dna_to_fmri"):
-        pd.testing.assert_frame_equal(faiss.query_people(ids, direction, 5), exact.query_people(ids, direction, 5))
+        found = faiss.query_people(ids, direction, 5).rename(columns={"rank_among_proposed": "rank"})
+        pd.testing.assert_frame_equal(found, exact.query_people(ids, direction, 5))
+
+
+@pytest.mark.parametrize("search", ["exact", "flat", "ivf", "hnsw"])
+def test_query_people_names_ranks_for_what_they_are_among(search):
+    index = EmbeddingIndex(*partners(100), people(100, sex=["F", "M"] * 50, rank_among_proposed=1), search=search)
+    name = "rank_among_proposed" if search in ("ivf", "hnsw") else "rank"
+    assert list(index.query_people("0001", k=2).columns[:3]) == ["query", name, "subject_id"]
+    assert index.query_vectors(index.fmri[3], k=2).columns[1] == name
+    filtered = index.query_people("0001", k=2, where={"sex": "F"})  # searched exactly
+    assert filtered.columns[1] == "rank" and "people.rank_among_proposed" in filtered
 
 
 def test_search_by_faiss_returns_k_people_when_people_have_several_rows():
@@ -129,16 +140,39 @@ def test_queries_refuse_what_cannot_be_asked():
         index.query_people("0001", "up")
     with pytest.raises(ValueError, match="expected k of 1 or more, got 0"):
         index.query_people("0001", k=0)
+    with pytest.raises(ValueError, match=r"expected k of 1 or more, got 2\.5"):
+        index.query_people("0001", k=2.5)
+    with pytest.raises(ValueError, match="expected a subject's id as text or a list of them, got 1 of type int"):
+        index.query_people(1)
     with pytest.raises(ValueError, match='expected a side fmri or dna, got "brain"'):
         index.query_vectors(unit(1, 0), "brain")
     with pytest.raises(ValueError, match="expected 2 names, one a query, got 1"):
         index.query_vectors(unit(2, 0), names=["a"])
 
 
-@pytest.mark.parametrize("z", [unit(1, 0, 8), np.zeros((1, WIDTH)), np.full((1, WIDTH), np.nan), np.zeros((0, WIDTH))])
+@pytest.mark.parametrize(
+    "z",
+    [
+        unit(1, 0, 8),
+        [[1.0] * WIDTH, [1.0]],
+        ["brain"],
+        np.zeros((2, 2, WIDTH)),
+        np.zeros((1, WIDTH)),
+        np.full((1, WIDTH), np.nan),
+        np.zeros((0, WIDTH)),
+    ],
+)
 def test_query_vectors_refuses_vectors_without_a_direction_in_the_space(z):
     with pytest.raises(ValueError, match="expected finite vectors other than 0 of 16 numbers"):
         EmbeddingIndex(*partners(5), people(5)).query_vectors(z)
+
+
+def test_embedding_index_serves_and_is_asked_with_bfloat16():
+    fmri, dna = (torch.from_numpy(z).bfloat16() for z in modest(20, 512, 0.9))
+    index = EmbeddingIndex(fmri, dna, people(20))
+    table = index.query_vectors(fmri[3].requires_grad_(), k=1)
+    assert table["subject_id"].tolist() == ["0003"]
+    pd.testing.assert_frame_equal(table, index.query_vectors(fmri[3].detach().float(), k=1))
 
 
 def test_queries_and_metrics_say_who_has_no_row():

@@ -42,7 +42,41 @@ def test_attempt_gives_what_the_work_gives_and_a_note_without_details_where_it_i
         raise ValueError("CCA: 20 people were expected, got 0358 alone.\n  fix: bring more")
 
     assert notes.attempt("CCA", refuse) is None
-    assert printed == ["Left out, CCA: CCA: 20 people were expected, got 0358 alone.\n  fix: bring more"]
+    assert printed[0].startswith("Traceback") and "in refuse" in printed[0]
+    assert printed[1:] == ["Left out, CCA: CCA: 20 people were expected, got 0358 alone.\n  fix: bring more"]
     assert notes.lines == ["Left out, CCA: CCA: 20 people were expected"]
     with pytest.raises(ZeroDivisionError, match="zero"):
         notes.attempt("faults of ours", lambda: 1 / 0)
+
+
+def test_attempt_keeps_the_whole_reason_but_for_what_holds_an_id():
+    notes = RunNotes(lambda line: None)
+    notes.hide(["0358", "NA12"])
+
+    def refuse(reason):
+        def work():
+            raise ValueError(reason)
+
+        return work
+
+    notes.attempt("regions", refuse("3 families expected, got 2 families.\n  fix: bring more"))
+    notes.attempt("CCA", refuse("20 people were expected, got 4, the first sub-0358."))
+    notes.attempt("doses", refuse("No genome of NA12"))
+    assert notes.lines == [
+        "Left out, regions: 3 families expected, got 2 families.",
+        "Left out, CCA: 20 people were expected",
+        "Left out, doses: No genome of",
+    ]
+
+
+def test_attempt_takes_a_missing_file_for_a_refusal_and_lets_all_that_may_be_a_fault_of_the_machine_end_the_run():
+    notes = RunNotes(lambda line: None)
+
+    def fail(error):
+        raise error
+
+    assert notes.attempt("atlas", lambda: fail(FileNotFoundError("Atlas: none.\n  file: a.nii"))) is None
+    for error in (RuntimeError("CUDA out of memory"), OSError(28, "No space left on device"), KeyError("bug")):
+        with pytest.raises(type(error), match=r"memory|space|bug"):
+            notes.attempt("voxels", lambda error=error: fail(error))
+    assert notes.lines == ["Left out, atlas: Atlas: none."]

@@ -77,7 +77,8 @@ def test_give_verdict_says_what_was_not_examined_without_strata():
 def test_give_verdict_blames_families_when_members_are_mistaken_for_each_other(strata):
     found = verdict(strata, families=BAD | FAMILY)
     assert found["kind"] == "explained" and found["explained_by"] == ["family resemblance"]
-    assert found["words"].endswith(", and not above chance within families: explained by family resemblance")
+    guessed = "not above chance within families, relatives taken for siblings as no kinship is known"
+    assert found["words"].endswith(f", and {guessed}: explained by family resemblance")
     assert "survives" not in found["words"]
 
 
@@ -97,9 +98,10 @@ def test_give_verdict_cannot_test_within_families_of_identical_twins(p_value):
     assert found["kind"] == "survives" and found["words"].endswith("cannot be tested: all relatives are identical twins")
 
 
-@pytest.mark.parametrize(("shared", "kind"), [(0.0, "explained"), (0.5, "explained"), (0.9, "partly explained")])
+@pytest.mark.parametrize(("shared", "kind"), [(0.0, "explained"), (0.5, "explained"), (0.7, "partly explained")])
 def test_give_verdict_blames_families_only_where_relatives_differ_enough(shared, kind):
-    found = verdict(families=BAD | FAMILY | {"shared": shared})
+    close = BAD | {"expected_nats": 2.0, "null_sd": 0.25, "shared": shared}
+    found = verdict(families=close)
     assert found["kind"] == kind and found["explained_by"] == ["family resemblance"]
 
 
@@ -137,3 +139,22 @@ def test_give_verdict_wants_a_gain_on_matched_pools(low, kind):
 
 def test_give_verdict_says_above_chance_within_families():
     assert verdict(families=GOOD)["words"].endswith("; above chance within families")
+
+
+def test_give_verdict_asks_for_more_permutations_where_too_few_were_drawn():
+    few = {"p_value": 0.09, "min_p_value": 1 / 11, "exact": False, "permutations": 10}
+    told = "by 10 re-pairings drawn (least p 0.091): raise evaluation.permutations"
+    for found in (verdict(overall=few), verdict(within_strata=few), verdict(families=few)):
+        assert found["words"].endswith(told) and "admissible" not in found["words"]
+    listed = verdict(overall=few | {"exact": True})["words"]
+    assert listed == "retrieval cannot be tested: too few re-pairings are admissible (least p 0.091)"
+
+
+def test_give_verdict_takes_the_share_of_twins_for_one_from_the_kinship_that_tells_them():
+    found = verdict(families=BAD | FAMILY | {"shared": 0.708})
+    assert found["kind"] == "survives" and found["words"].endswith("all relatives are identical twins")
+
+
+def test_give_verdict_says_that_relatives_were_taken_for_siblings_where_no_kinship_is_known():
+    assert "taken for siblings as no kinship is known" in verdict(families=BAD | FAMILY | {"shared": None})["words"]
+    assert "taken for siblings" not in verdict(families=BAD | FAMILY | {"shared": 0.5})["words"]

@@ -14,6 +14,7 @@ import pandas as pd
 # Entities that tell versions of one acquisition apart, not acquisitions.
 VERSION_ENTITIES = {"space", "cohort", "res", "den", "desc", "echo", "part"}
 RESOLUTION_ENTITIES = ("cohort", "res", "den")
+DISPLACEMENT = "framewise_displacement"  # column of a confounds table, mm
 NOT_MAGNITUDE = {"phase", "real", "imag"}
 
 
@@ -127,6 +128,30 @@ def sidecar_repetition_time(bold: str | Path) -> SaidTime:
                 f"  file: {sidecar}\n  fix: repair or remove it."
             ) from error
     return SaidTime(0.0, None)
+
+
+def mean_displacement(confounds: str | Path | None) -> float:
+    """Mean framewise displacement of a run in mm, over the frames that have one (the first has none); NaN where nothing tells.
+
+    Args:
+        confounds: fMRIPrep's table of the run, with a column framewise_displacement; None or missing: there is none.
+
+    Raises:
+        ValueError: a table that cannot be read, or displacements that are no numbers.
+
+    Reference:
+        Power et al. 2012, Spurious but systematic correlations in functional connectivity, NeuroImage 59:2142.
+    """
+    if pd.isna(confounds) or not Path(confounds).is_file():
+        return float("nan")
+    try:
+        frames = pd.read_csv(confounds, sep="\t", usecols=lambda name: name == DISPLACEMENT, na_values="n/a")
+        return float(frames[DISPLACEMENT].astype(float).mean()) if DISPLACEMENT in frames else float("nan")
+    except ValueError as error:
+        raise ValueError(
+            f"Confounds: a table with {DISPLACEMENT} in mm was expected, got: {str(error).strip()}.\n"
+            f"  file: {confounds}\n  fix: repair the file or take it away; the run's motion is then not told."
+        ) from error
 
 
 def _folders_up_to_root(path: Path) -> list[Path]:

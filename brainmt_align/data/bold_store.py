@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 from tqdm import tqdm
 
 from brainmt_align.atomic import require_writable, write_atomically
-from brainmt_align.data.bids import run_id_of, sidecars_of
+from brainmt_align.data.bids import mean_displacement, run_id_of, sidecars_of
 from brainmt_align.data.bold import BoldRun, read_bold
 from brainmt_align.data.stored_run import FORMAT, FORMAT_VERSION, StoredRun, mask_hash, open_run
 from brainmt_align.listing import list_faults
@@ -92,17 +92,19 @@ def build(
     """Stores all runs; those that are there already are kept, so that it goes on where it stopped.
 
     Args:
-        runs: columns run_id, bold_path and, where there are masks, mask_path (may be missing in a row).
+        runs: columns run_id, bold_path and, where there are masks, mask_path (may be missing in a row);
+            confounds_path, where it is known, tells the motion.
         folder, orientation, normalisation, min_frames, tr_s: as in `build_run`.
         workers: processes that read at the same time (0.8 GB each for a 2 mm run of 490 frames).
         progress: show a bar.
 
     Returns:
-        runs with store_path (text), num_frames, tr_s (seconds), voxels (in the mask), depth, height, width.
+        runs with mean_fd_mm (mean framewise displacement; NaN where no confounds tell it), store_path (text), num_frames, tr_s
+            (seconds), voxels (in the mask), depth, height, width.
 
     Raises:
-        ValueError: a column is missing, no run at all, a run_id twice; or, after all the good runs were stored, how many could
-            not be, and the first of them.
+        ValueError: a column is missing, no run at all, a run_id twice; after all the good runs were stored, how many could not
+            be, and the first of them; or, last, an unreadable table of confounds.
         PermissionError: runs are missing, and nothing can be written to the store; a complete one may be read-only.
     """
     folder = Path(folder)
@@ -125,6 +127,9 @@ def build(
         )
     stored = [open_run(outcome.path) for outcome in outcomes]
     depth, height, width = zip(*(run.volume_shape for run in stored), strict=True)
+    if "mean_fd_mm" not in runs:  # a pair table may tell it
+        confounds = runs["confounds_path"] if "confounds_path" in runs else [None] * len(runs)
+        runs = runs.assign(mean_fd_mm=[mean_displacement(path) for path in confounds])
     return runs.assign(
         store_path=[str(run.path) for run in stored],
         tr_s=[run.tr_s for run in stored],

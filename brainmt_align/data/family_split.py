@@ -2,13 +2,45 @@
 
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
 from brainmt_align.data.folds import check_folds
-from brainmt_align.data.splits import FrozenSplit, choose_split
+from brainmt_align.data.splits import FrozenSplit, Split, choose_split
 
 TOGETHER = "kept_together"  # column of the families, for `choose_split`
+
+
+class TornFamilies(NamedTuple):
+    """Test people whose relatives a model has seen."""
+
+    torn: int  # test people with relatives among those that are trained or chosen on
+    tested: int
+
+    @property
+    def note(self) -> str | None:
+        """A sentence on them; None where there are none."""
+        return f"{self._who()}: split.torn_families=true lets the result be theirs." if self.torn else None
+
+    def qualify(self, words: str) -> str:
+        """A verdict on the test people, with what it may rest on where relatives of some were seen."""
+        return f"{self._who()}: the result may be theirs; {words}" if self.torn else words
+
+    def _who(self) -> str:
+        return f"{self.torn} of {self.tested} test people have relatives in training or validation"
+
+
+def count_torn(split: Split, family_of: Mapping[str, Hashable]) -> TornFamilies:
+    """Count the test people whose relatives are in another part.
+
+    Args:
+        split: of `choose_family_split`.
+        family_of: label of the family of each person of the cohort, see `families_of`; others are not counted.
+    """
+    seen = {family_of[person] for person in (*split.train, *split.validation) if person in family_of}
+    tested = [person for person in split.test if person in family_of]
+    return TornFamilies(sum(family_of[person] in seen for person in tested), len(tested))
 
 
 def choose_family_split(

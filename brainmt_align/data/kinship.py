@@ -16,6 +16,8 @@ from brainmt_align.listing import some
 
 THIRD_DEGREE = 0.0442  # 2 ** -4.5, the lower bound of third-degree relatives
 LARGEST = 0.5  # twins and duplicates
+IDENTICAL = 0.354  # least kinship of identical twins and duplicates, as KING calls them
+SHARED_BY_RELATIVES = 0.5  # of the genome, where kinship is not told: by full siblings
 TOLERANCE = 0.01
 # Columns by their names in lower case: PLINK 2 writes IID1, KING and UK Biobank ID1.
 NAMES = {"id_1": ("iid1", "id1"), "id_2": ("iid2", "id2"), "kinship": ("kinship",)}
@@ -131,41 +133,80 @@ def families_of(
     return joined if kinship is None else families(subjects, read_kinship(kinship), threshold, joined)
 
 
-def family_shares(people: pd.DataFrame, families: Sequence[Hashable], kinship: str | Path | None) -> np.ndarray | None:
+def family_shares(
+    people: pd.DataFrame, families: Sequence[Hashable], kinship: str | Path | None, columns: Sequence[str] = ()
+) -> np.ndarray | None:
     """(N,) share of the genome, 0 to 1, that each person has in common with the other members of the own family, on average.
 
-    Twice the kinship: about 1 for identical twins, 0.5 for parents and siblings, 0.25 for half-siblings. Members whom the table
-    does not list as a pair share nothing, as it lists all relatives; a negative kinship counts as 0.
+    Twice the kinship: 0.5 for parents and siblings, 0.25 for half-siblings. Identical twins (kinship of 0.354 or more, in a chain
+    too) stand for one another: of them the first in `people` shares what it does with members who are no twin of its own; the
+    others, and whoever has no relatives but twins, share 1.
+
+    Members whom the table does not list as a pair share nothing; a negative kinship counts as 0. But a table may leave out what
+    the columns of families tell already, as KING's .kin0 lists pairs between families only: a group of these columns of which no
+    pair is listed shares half, as siblings do.
 
     Args:
-        people: one row a person, with subject_id.
+        people: one row a person, with subject_id and the columns.
         families: (N,) labels of `families_of`.
         kinship: a file of `read_kinship`; None gives None.
+        columns: those that `families_of` was given; none: the families themselves are such groups.
 
     Returns:
         0 for a person alone in the family.
 
     Raises:
-        FileNotFoundError, ValueError: labels of another length, repeated ids, and what `read_kinship` complains of.
+        FileNotFoundError, ValueError: an unknown column, labels of another length, repeated ids, and what `read_kinship`
+            complains of.
     """
     if kinship is None:
         return None
+    require_columns(people, columns)
     subjects = people["subject_id"].tolist()
-    row_of, (first_N, member_N) = _rows(subjects), _edges_of(subjects, families)
-    family_N = np.arange(len(subjects))
-    family_N[member_N] = first_N
-    pairs = read_kinship(kinship)
+    family_N = _first_rows(subjects, families)
+    listed = _listed_shares(read_kinship(kinship), _rows(subjects), family_N)
+    one_P, other_P = listed["one"].to_numpy(), listed["other"].to_numpy()
+    alike_P = (listed["share"] >= 2 * IDENTICAL).to_numpy()
+    twins = pd.Series(_label_components(subjects, [(one_P[alike_P], other_P[alike_P])]))
+    group_N = family_N
+    if columns:
+        joined = join_groups(subjects, *(people[column].tolist() for column in columns))
+        group_N = _first_rows(subjects, list(zip(family_N, joined, strict=True)))
+    told = np.isin(group_N, group_N[one_P[group_N[one_P] == group_N[other_P]]])
+    sums_N = np.where(told, 0, SHARED_BY_RELATIVES * (_sizes(group_N) - 1))
+    apart_P = twins.to_numpy()[one_P] != twins.to_numpy()[other_P]
+    for rows_P in (one_P, other_P):
+        np.add.at(sums_N, rows_P[apart_P], listed["share"].to_numpy()[apart_P])
+    alike_N, size_N = _sizes(twins.to_numpy()), _sizes(family_N)
+    others_N = size_N - alike_N
+    shares_N = np.divide(sums_N, others_N, out=(alike_N > 1).astype(np.float64), where=others_N > 0)
+    shares_N[twins.duplicated()] = 1
+    return shares_N
+
+
+def _listed_shares(pairs: pd.DataFrame, row_of: dict[str, int], family_N: np.ndarray) -> pd.DataFrame:
+    """Rows of both members (one < other) and share, 0 to 1, of every pair within a family; a pair listed twice counts once."""
     rows_P2 = np.column_stack([pairs[side].map(row_of).to_numpy(np.float64) for side in ("id_1", "id_2")])
     here = np.isfinite(rows_P2).all(1)
     rows_P2 = np.sort(rows_P2[here].astype(int), axis=1)
-    known = pd.DataFrame(rows_P2, columns=["one", "other"]).assign(share=2 * pairs["kinship"].to_numpy()[here])
-    known = known[(known["one"] != known["other"]) & (family_N[known["one"]] == family_N[known["other"]])]
-    known = known.drop_duplicates(["one", "other"])
-    sums_N = np.zeros(len(subjects))
-    for side in ("one", "other"):
-        np.add.at(sums_N, known[side].to_numpy(), known["share"].clip(0, 1).to_numpy())
-    others_N = pd.Series(family_N).groupby(family_N).transform("size").to_numpy() - 1
-    return np.divide(sums_N, others_N, out=np.zeros(len(subjects)), where=others_N > 0)
+    share_P = (2 * pairs["kinship"].to_numpy()[here]).clip(0, 1)
+    listed = pd.DataFrame(rows_P2, columns=["one", "other"]).assign(share=share_P)
+    inside = (listed["one"] != listed["other"]) & (family_N[listed["one"]] == family_N[listed["other"]])
+    return listed[inside].drop_duplicates(["one", "other"])
+
+
+def _first_rows(subject_ids: Sequence[str], labels: Sequence[Hashable]) -> np.ndarray:
+    """(N,) row of the first person of the same label, the own where the label is missing."""
+    first, member = _edges_of(subject_ids, labels)
+    first_N = np.arange(len(subject_ids))
+    first_N[member] = first
+    return first_N
+
+
+def _sizes(labels_N: np.ndarray) -> np.ndarray:
+    """(N,) people of the same label."""
+    _, group_N, counts = np.unique(labels_N, return_inverse=True, return_counts=True)
+    return counts[group_N]
 
 
 def join_groups(subject_ids: Sequence[str], *labels: Sequence[Hashable]) -> list[str]:

@@ -22,6 +22,7 @@ KINDS = ("null", *LABELS)
 RELATIVES = {"planted": 0.0, "siblings": 0.5, "twins": 1.0}  # how much of a person's own part the members of a family share
 ANCESTRIES, SITES = ("A", "B", "C"), ("site1", "site2")
 YOUNGEST, OLDEST = 45, 80  # years
+GENOTYPING_ERROR = 1e-3  # SD of what sets the genomes of identical twins apart, in SDs of a genome
 LABEL_SHARE = 0.3  # of a side's variance that ancestry, family or what shapes one side alone has
 
 
@@ -65,7 +66,8 @@ def simulate_embeddings(
         family    s = 0, c = d, label: family
         planted   s = strength, c = d, label: ancestry
         siblings  planted, but the u of two members of a family correlate by 0.5
-        twins     planted, but the members of a family have one u and one genome, e' included
+        twins     planted, but the members of a family have one u and one genome, e' included, but for
+                  normal errors of SD 0.001 a dimension, of everyone's own
 
     Families are of equal size (the last may be smaller) and of one ancestry out of three; site (of two), sex and age (uniform
     from 45 to 80 years) are drawn for everyone alone. The oracle knows c, d, w, s and the shares p_l of the labels in the
@@ -101,7 +103,7 @@ def simulate_embeddings(
         for label in (label_x, label_y)
     )
     if kind == "twins":
-        y = y[_first_of(table["family_id"])]
+        y = y[_first_of(table["family_id"])] + GENOTYPING_ERROR * rng.standard_normal(y.shape)
     if kind == "null":
         scores = np.zeros((people, people))
     else:

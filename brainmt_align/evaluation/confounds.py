@@ -19,10 +19,12 @@ from brainmt_align.evaluation.permutation import PairingTest, pairing_test
 from brainmt_align.evaluation.ranks import RankedPairs, rank_both_ways, rank_in_pools, rank_pairs
 from brainmt_align.evaluation.retrieval_metrics import DIRECTIONS, leads, rank_figures, retrieval_metrics
 from brainmt_align.evaluation.strata import Strata, column_strata, make_strata
-from brainmt_align.evaluation.verdict import COVARIATES_ONLY, SHARED_BY_RELATIVES, give_verdict
+from brainmt_align.evaluation.verdict import COVARIATES_ONLY, SHARED_BY_TWINS, give_verdict
 from brainmt_align.evaluation.within_strata import StratifiedRanks, pair_within, rank_within, surviving_share
+from brainmt_align.memory import require_memory
 
 MANY_VALUES, KNOTS = 20, 8  # of a covariate that gets splines
+BYTES_A_PAIR = 48  # of people, measured: the largest arrays that are in memory at once hold a number a pair
 FOLDS = 5  # over families, of the model that sees covariates only
 
 
@@ -40,7 +42,7 @@ class EvaluationSettings(NamedTuple):
     permutations: int = 10_000
     resamples: int = 2_000
     seed: int = 0
-    shared_N: Sequence[float] | None = None  # (N,) of `kinship.family_shares`, 0 to 1; None takes relatives to share half
+    shared_N: Sequence[float] | None = None  # (N,) of `kinship.family_shares`, 0 to 1; None takes relatives for siblings
 
 
 class AlignmentEvaluation(NamedTuple):
@@ -63,8 +65,13 @@ def evaluate_alignment(
     """Examine retrieval overall, within strata, within families, in matched pools and against rivals, and give a verdict.
 
     Every test is a permutation of the mean log rank over both directions. Overall and within strata, families move as whole
-    blocks; within families, members change places inside their own. Within strata both the ranks and the re-pairings are those
+    blocks; within families, members change places inside their own, and one of
+    several identical twins stands for all. Within strata both the ranks and the re-pairings are those
     of the own stratum; people whom the strata leave out take no part. Intervals draw families and keep the candidates.
+
+    Memory grows with the square of the people, as every re-pairing may ask for any pair: about 48 bytes a pair, which is 1.6 GiB
+    for 5,000 people and 5 GiB for 10,000, and refused where this machine has less available. Of more people evaluate a random
+    part, families whole; `EmbeddingIndex.metrics` gives retrieval alone of any number.
 
     Args:
         z_fmri: (N, E) embeddings, one row a person; row i pairs with row i of z_dna.
@@ -76,11 +83,13 @@ def evaluate_alignment(
 
     Raises:
         ValueError: embeddings, table, families or rivals of different people, values that are not finite, and what strata and
-            covariates complain of: unknown columns, people without a value, nobody left in any stratum.
+            covariates complain of: unknown columns, people without a value, nobody left in any stratum; more people than there is
+            memory for.
     """
     rivals = dict(rivals or {})
     _check(z_fmri, z_dna, people, settings, rivals)
     n = len(z_fmri)
+    _require_room(n)
     groups_N = list(settings.groups_N) if settings.groups_N is not None else list(range(n))
     strata, alone = _strata_of(people, settings)
     covariates_NK = encode_covariates(people, settings)
@@ -97,10 +106,11 @@ def evaluate_alignment(
     retrieval = retrieval_metrics(z_fmri, z_dna, settings.ks, oracle_scores=oracle_scores, **asked, **drawn)
     weights_RN = family_weights(groups_N, settings.resamples, settings.seed)
     ranks = {direction: (getattr(ranked.own, direction), getattr(ranked.own, f"ties_{direction}")) for direction in DIRECTIONS}
-    tests, shares, stratified = _tests(z_fmri, z_dna, ranked, strata, alone, groups_N, drawn)
+    told_apart = _told_apart(groups_N, settings.shared_N)
+    tests, shares, stratified = _tests(z_fmri, z_dna, ranked, strata, alone, groups_N, told_apart, drawn)
     told = {name: _told(test) | ({"share": shares[name]} if name in shares else {}) for name, test in tests.items()}
     if "within families" in told:
-        told["within families"] |= _family_power(tests, groups_N, settings.shared_N)
+        told["within families"] |= _family_power(tests, groups_N, told_apart, settings.shared_N)
     z = {"fmri_to_dna": (z_fmri, z_dna), "dna_to_fmri": (z_dna, z_fmri)}
     matched = None if pools_NM is None else _matched(z, rivals.get(COVARIATES_ONLY), pools_NM, settings, weights_RN)
     against = {name: _against(_ranks_of(each), ranks, n, settings.ks, weights_RN) for name, each in rivals.items()}
@@ -119,8 +129,17 @@ def evaluate_alignment(
 
 def require_examinable(people: pd.DataFrame, settings: EvaluationSettings) -> None:
     """Refuse, before any training, people whom `evaluate_alignment` could not put into strata or encode; errors as there."""
+    _require_room(len(people))
     _strata_of(people, settings)
     encode_covariates(people, settings)
+
+
+def _require_room(people: int) -> None:
+    require_memory(
+        BYTES_A_PAIR * people**2,
+        f"Evaluation of {people} people by all their pairs",
+        "evaluate a random part of the people, families whole, or take EmbeddingIndex.metrics, which holds few scores at once",
+    )
 
 
 def _strata_of(people: pd.DataFrame, settings: EvaluationSettings) -> tuple[Strata | None, dict[str, Strata]]:
@@ -178,8 +197,22 @@ def _left_out(alone: Mapping[str, Strata], covariates_NK, pools_NM, groups_N: li
     return sentences
 
 
+def _told_apart(groups_N: list, shared_N: Sequence[float] | None) -> list[int]:
+    """Rows of people with relatives who are no identical twins of theirs; nobody's where all relatives are."""
+    rows = [row for row in range(len(groups_N)) if shared_N is None or shared_N[row] < SHARED_BY_TWINS]
+    counts = Counter(groups_N[row] for row in rows)
+    return [row for row in rows if counts[groups_N[row]] > 1]
+
+
 def _tests(
-    z_fmri, z_dna, ranked: RankedPairs, strata: Strata | None, alone: dict[str, Strata], groups_N: list, drawn: dict
+    z_fmri,
+    z_dna,
+    ranked: RankedPairs,
+    strata: Strata | None,
+    alone: dict[str, Strata],
+    groups_N: list,
+    told_apart: list[int],
+    drawn: dict,
 ) -> tuple[dict[str, PairingTest], dict[str, float | None], StratifiedRanks | None]:
     """Every test by name, the share of the effect that strata leave, and the ranks within the strata of all columns."""
     n = len(z_fmri)
@@ -193,11 +226,11 @@ def _tests(
         tests[name] = tests["within strata"] if same else pair_within(within, groups_N, **drawn)
         overall = [getattr(ranked.own, direction)[within.rows_S] for direction in DIRECTIONS]
         shares[name] = surviving_share(tests[name].statistic, overall, within.sizes_S, n, drawn["seed"])
-    counts = Counter(groups_N)
-    rows = [row for row, group in enumerate(groups_N) if counts[group] > 1]
-    if rows:
+    if len(set(groups_N)) < n:
+        rows = told_apart or list(range(n))
         families = [groups_N[row] for row in rows]
-        tests["within families"] = pairing_test(log_NN[np.ix_(rows, rows)], strata=families, **drawn)
+        blocks = None if told_apart else families  # nobody may take another's place
+        tests["within families"] = pairing_test(log_NN[np.ix_(rows, rows)], strata=families, groups=blocks, **drawn)
     return tests, shares, stratified
 
 
@@ -206,16 +239,20 @@ def _told(test: PairingTest) -> dict[str, float | int | None]:
     return {name: value for name, value in test._asdict().items() if name != "null_R"}
 
 
-def _family_power(tests: Mapping[str, PairingTest], groups_N: list, shared_N: Sequence[float] | None) -> dict[str, float]:
+def _family_power(
+    tests: Mapping[str, PairingTest], groups_N: list, told_apart: list[int], shared_N: Sequence[float] | None
+) -> dict[str, float | None]:
     """What the test within families would show of an effect that is everybody's own, the SD of its null, and what they share.
 
     A re-pairing gives a member of a family of m the place of another with probability 1 - 1 / m, and where relatives share
     nothing that matters, a relative ranks as a stranger does overall.
     """
-    sizes_N = np.array([*map(Counter(groups_N).get, groups_N)])
-    moved_N = 1 - 1 / sizes_N
-    shared = SHARED_BY_RELATIVES if shared_N is None else float(np.average(shared_N, weights=moved_N))
-    expected = tests["overall"].effect_nats * float(moved_N[sizes_N > 1].mean())
+    if not told_apart:
+        return {"expected_nats": 0.0, "null_sd": 0.0, "shared": 1.0}
+    tested = [groups_N[row] for row in told_apart]
+    moved_T = 1 - 1 / np.array([*map(Counter(tested).get, tested)])
+    shared = None if shared_N is None else float(np.average(np.asarray(shared_N)[told_apart], weights=moved_T))
+    expected = tests["overall"].effect_nats * float(moved_T.mean())
     return {"expected_nats": expected, "null_sd": float(tests["within families"].null_R.std()), "shared": shared}
 
 

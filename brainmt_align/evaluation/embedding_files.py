@@ -11,6 +11,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from brainmt_align.atomic import write_atomically
+from brainmt_align.evaluation.questions import to_float
 from brainmt_align.listing import some
 
 FORMAT, VERSION = "brainmt_align.embeddings", "1"
@@ -100,7 +101,7 @@ def check_embeddings(embeddings: Embeddings, where: str) -> Embeddings:
     people = _check_people(embeddings.people, where)
     rows, owners = {}, {}
     for side in SIDES:
-        rows[side] = np.ascontiguousarray(getattr(embeddings, side), np.float32)
+        rows[side] = np.ascontiguousarray(to_float(getattr(embeddings, side)), np.float32)
         owners[side] = _check_owners(side, rows[side], getattr(embeddings, f"{side}_person"), len(people), where)
     if rows["fmri"].shape[1] != rows["dna"].shape[1]:
         raise ValueError(

@@ -15,8 +15,9 @@ from brainmt_align.evaluation.embedding_files import (
     write_embeddings,
 )
 from brainmt_align.evaluation.metrics import expected_precision
-from brainmt_align.evaluation.nearest import SEARCHES, FaissSearch, Nearest, search_exact
+from brainmt_align.evaluation.nearest import APPROXIMATE, SEARCHES, TARGET_AGREEMENT, FaissSearch, Nearest, search_exact
 from brainmt_align.evaluation.people_filter import select_people
+from brainmt_align.evaluation.questions import list_ids, require_whole, unit_vectors
 from brainmt_align.evaluation.ranks import BLOCK_NUMBERS, rank_both_ways
 from brainmt_align.evaluation.window_ranks import WindowRanks, rank_windows, window_metrics
 from brainmt_align.listing import some, some_with_nearest
@@ -24,7 +25,7 @@ from brainmt_align.listing import some, some_with_nearest
 __all__ = ["DIRECTIONS", "EmbeddingIndex", "open_index", "rank_both_ways"]
 
 DIRECTIONS = {"fmri_to_dna": ("fmri", "dna"), "dna_to_fmri": ("dna", "fmri")}
-RESULT_COLUMNS = ("query", "rank", "score", "is_own")
+RESULT_COLUMNS = ("query", "rank", "rank_among_proposed", "score", "is_own")
 LEAST_BLOCK = 256  # queries that the figures score at once: fewer, and reading the candidates costs more than their products
 MOST_NUMBERS = 24 * BLOCK_NUMBERS  # and with these 0.8 GiB of scores so many are too many
 
@@ -42,7 +43,8 @@ class EmbeddingIndex:
         dna_person: (M_d,) int64.
         model: fingerprint of the model that made the rows, or None.
         search: "exact", or FAISS's "flat", "ivf" or "hnsw".
-        nprobe: see `FaissSearch`.
+        nprobe, target_agreement: see `FaissSearch`.
+        search_agreement: of "ivf" and "hnsw", side searched → `SearchAgreement` with exact search; empty for the others.
 
     Args:
         fmri: (M_f, E) unit rows, array or tensor on a CPU.
@@ -52,8 +54,9 @@ class EmbeddingIndex:
         dna_person: (M_d,) int.
         model: fingerprint of the model that made the rows.
         search: "exact" compares with everybody. The others let FAISS propose rows, for millions of people, and then rank what
-            it proposed exactly; "flat" misses nobody, "ivf" and "hnsw" may.
-        nprobe: cells that "ivf" looks into.
+            it proposed exactly; "flat" misses nobody, "ivf" and "hnsw" may, see search_agreement.
+        nprobe: cells that "ivf" looks into; by default as many as the target asks for.
+        target_agreement: 0 … 1, share of the 10 best rows that "ivf" and "hnsw" are to propose, see `FaissSearch`.
         source: file or place of the embeddings, for messages.
 
     Raises:
@@ -61,7 +64,7 @@ class EmbeddingIndex:
         ValueError: an unknown search, or embeddings that cannot be served; see `check_embeddings`.
 
     Warns:
-        UserWarning: people that share a vector bit for bit, with their number.
+        UserWarning: people that share a vector bit for bit, with their number; an approximate search that misses its target.
     """
 
     def __init__(
@@ -75,14 +78,20 @@ class EmbeddingIndex:
         model: str | None = None,
         search: str = "exact",
         nprobe: int | None = None,
+        target_agreement: float = TARGET_AGREEMENT,
         source: str = "embeddings in memory",
     ) -> None:
         if search not in SEARCHES:
             raise ValueError(f'Index: expected search {", ".join(SEARCHES)}, got "{search}".\n  fix: leave it at "exact".')
         embeddings = check_embeddings(Embeddings(fmri, dna, people, fmri_person, dna_person, model), source)
         self.fmri, self.dna, self.people, self.fmri_person, self.dna_person, self.model = self._embeddings = embeddings
-        self.search, self.nprobe = search, nprobe
-        self._faiss = {side: FaissSearch(search, self._side(side)[0], nprobe) for side in SIDES if search != "exact"}
+        self.search, self.nprobe, self.target_agreement = search, nprobe, target_agreement
+        self._faiss = {}
+        if search != "exact":
+            for asking, side in DIRECTIONS.values():
+                rows = self._side(side)[0], self._side(asking)[0]
+                self._faiss[side] = FaissSearch(search, *rows, nprobe, target_agreement, side)
+        self.search_agreement = {side: each.agreement for side, each in self._faiss.items() if each.agreement}
 
     def __len__(self) -> int:
         return len(self.people)
@@ -113,7 +122,8 @@ class EmbeddingIndex:
         Returns:
             One line a query and candidate, best first: query, rank (1 is best, among all people searched; tied people share
             their average rank), subject_id, score (cosine, -1 … 1), is_own, then the people's columns; a column named like one
-            of these is called people.<name>. With "ivf" and "hnsw" ranks are among the people that were proposed.
+            of these is called people.<name>. Of "ivf" and "hnsw" without a filter the ranks are among the people that FAISS
+            proposed, and the column is called rank_among_proposed.
 
         Raises:
             ValueError: unknown subjects or direction, subjects without a row to ask with, k below 1, filters that `select_people`
@@ -123,7 +133,7 @@ class EmbeddingIndex:
             raise ValueError(
                 f'Index: expected a direction {" or ".join(DIRECTIONS)}, got "{direction}".\n  fix: fmri_to_dna asks with scans.'
             )
-        ids = [subject_ids] if isinstance(subject_ids, str) else [str(each) for each in subject_ids]
+        ids = list_ids(subject_ids)
         person_Q = pd.Index(self.people["subject_id"]).get_indexer(ids)
         known = list(self.people["subject_id"])
         unknown = [each for each, person in zip(ids, person_Q, strict=True) if person < 0]
@@ -141,7 +151,7 @@ class EmbeddingIndex:
                 "  fix: ask in the other direction, or embed them."
             )
         found = self._nearest(queries, side, k, where)
-        table = self._table(ids, found)
+        table = self._table(ids, found, where)
         own = np.concatenate([each.people == person for each, person in zip(found, person_Q, strict=True)])
         table.insert(4, "is_own", own)
         return table
@@ -152,7 +162,7 @@ class EmbeddingIndex:
         """Which people fit vectors of the shared space: a new scan, a new genome, a sum of regions.
 
         Args:
-            z_QE: (Q, E) or (E,) array or tensor on a CPU; divided by its norm first, so that scores are cosines.
+            z_QE: (Q, E) or (E,) array or tensor of any float type; divided by its norm first, so that scores are cosines.
             side: which embeddings are searched: "dna" for genomes that fit, "fmri" for scans.
             k: people to return for each query.
             where: see `select_people`.
@@ -165,22 +175,11 @@ class EmbeddingIndex:
             ValueError: an unknown side, vectors of another width, not finite or without a direction, names of another number,
                 k below 1, filters that `select_people` refuses.
         """
-        z_QE = np.atleast_2d(np.asarray(z_QE, np.float64))
-        norm_Q = np.linalg.norm(z_QE, axis=-1)
-        if (
-            z_QE.ndim != 2
-            or z_QE.shape[1] != self.dna.shape[1]
-            or not z_QE.size
-            or not (np.isfinite(norm_Q) & (norm_Q > 0)).all()
-        ):
-            raise ValueError(
-                f"Index: expected finite vectors other than 0 of {self.dna.shape[1]} numbers, got shape {z_QE.shape} with norms "
-                f"{norm_Q.min(initial=np.inf):.4g} … {norm_Q.max(initial=0):.4g}.\n  fix: embed with the model of the index."
-            )
+        z_QE = unit_vectors(z_QE, self.dna.shape[1])
         names = list(range(len(z_QE))) if names is None else list(names)
         if len(names) != len(z_QE):
             raise ValueError(f"Index: expected {len(z_QE)} names, one a query, got {len(names)}.\n  fix: name every vector.")
-        return self._table(names, self._nearest([row[None] for row in z_QE / norm_Q[:, None]], side, k, where))
+        return self._table(names, self._nearest([row[None] for row in z_QE], side, k, where), where)
 
     def metrics(self, ks: Sequence[int] = (1, 5, 10), block: int | None = None) -> dict[str, dict[str, float | int | None]]:
         """Retrieval figures both ways, every row a query and right when it finds any row of its person.
@@ -223,8 +222,7 @@ class EmbeddingIndex:
         return (self.fmri, self.fmri_person) if side == "fmri" else (self.dna, self.dna_person)
 
     def _nearest(self, queries: list[np.ndarray], side: str, k: int, where: dict | None) -> list[Nearest]:
-        if k < 1:
-            raise ValueError(f"Index: expected k of 1 or more, got {k}.\n  fix: ask for at least one person.")
+        require_whole("k", k)
         rows_CE, person_C = self._side(side)
         if where:
             # The subset is searched exactly whatever the index: FAISS would have to look past all who are left out.
@@ -254,13 +252,14 @@ class EmbeddingIndex:
             nearest += search_exact([query], rows_CE[rows], person_C[rows], k)
         return nearest
 
-    def _table(self, names: Sequence, found: list[Nearest]) -> pd.DataFrame:
+    def _table(self, names: Sequence, found: list[Nearest], where: dict | None) -> pd.DataFrame:
+        rank = "rank_among_proposed" if self.search in APPROXIMATE and not where else "rank"
         people = np.concatenate([each.people for each in found])
         columns = self.people.iloc[people].reset_index(drop=True)
         table = pd.DataFrame(
             {
                 "query": pd.Series(names).repeat([len(each.people) for each in found]).reset_index(drop=True),
-                "rank": np.concatenate([each.ranks for each in found]),
+                rank: np.concatenate([each.ranks for each in found]),
                 "subject_id": columns.pop("subject_id"),
                 "score": np.concatenate([each.scores for each in found]),
             }
@@ -275,6 +274,7 @@ def open_index(
     search: str = "exact",
     people: pd.DataFrame | None = None,
     nprobe: int | None = None,
+    target_agreement: float = TARGET_AGREEMENT,
 ) -> EmbeddingIndex:
     """Open what `EmbeddingIndex.save` or an alignment's run left.
 
@@ -284,7 +284,7 @@ def open_index(
         model: fingerprint that the embeddings must have been made with; not checked when None.
         search: see `EmbeddingIndex`.
         people: table to filter by and to show in place of the saved one; matched by subject_id, may hold more people.
-        nprobe: see `EmbeddingIndex`.
+        nprobe, target_agreement: see `EmbeddingIndex`.
 
     Raises:
         FileNotFoundError: a file of the pair is missing.
@@ -295,4 +295,5 @@ def open_index(
     if people is not None:
         embedded = join_people(embedded, people, str(place))
     owners = {"fmri_person": fmri_person, "dna_person": dna_person}
-    return EmbeddingIndex(fmri, dna, embedded, **owners, model=made_by, search=search, nprobe=nprobe, source=str(place))
+    searched = {"search": search, "nprobe": nprobe, "target_agreement": target_agreement}
+    return EmbeddingIndex(fmri, dna, embedded, **owners, model=made_by, **searched, source=str(place))

@@ -3,13 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from brainmt_align.data.kinship import IDENTICAL, SHARED_BY_RELATIVES
+
 ALPHA = 0.05
 NO_SPREAD = 1e-9  # nats, of a null whose re-pairings are all alike: identical twins have one genome
 LARGER_PART = 0.5  # of the effect that random strata of the same sizes would leave
 COVARIATES_ONLY = "covariates only"  # name of the rival that the verdict heeds
 FAMILIES = "family resemblance"
-SHARED_BY_RELATIVES = 0.5  # of what makes a pair, where kinship is not told: full siblings share half of the genome
-ALL_SHARED = 1 - 1e-9  # by identical twins
+SHARED_BY_TWINS = 2 * IDENTICAL  # least share of the genome; genotyping error lets identical twins differ a little
 SURE_SDS = 2 * 1.645  # an effect of so many SDs of the null has p of 0.05 or less in 95 % of cohorts
 
 
@@ -25,7 +26,9 @@ def give_verdict(
         tests: "overall", "within strata", "within <column>", "within families" → p_value, min_p_value and, within strata, share
             (see `within_strata.surviving_share`), within families expected_nats and null_sd: the effect that is expected where
             relatives share nothing that matters, and the SD of chance; and shared, what members of a family have in common of
-            what makes a pair, 0 to 1 (half where it is absent). Tests that were not made are absent.
+            what makes a pair, 0 to 1 (None or absent: no kinship is known, they are taken for siblings). Tests that were not made
+            are absent. exact and permutations say whether all re-pairings were listed (taken for granted where exact is absent),
+            or how many were drawn.
         strata: columns of the strata; none means that nobody asked.
         rivals: name → direction → {"lead": {"mean_log_rank": [value, low, high]}}.
         matched: direction → figures on pools matched by covariates: chance_mrr and intervals of mrr; and "rivals", as above, on
@@ -37,17 +40,17 @@ def give_verdict(
     """
     overall = tests["overall"]
     if not _testable(overall):
-        return _verdict("not examined", [], f"retrieval cannot be tested: too few re-pairings are admissible{_least(overall)}")
+        return _verdict("not examined", [], f"retrieval cannot be tested{_least(overall)}")
     if not _significant(overall):
         return _verdict("nothing", [], "not above chance")
     kind, explained_by, words = _of_strata(tests, strata, rivals or {}, matched)
     families = tests.get("within families")
     if families is None:
         return _verdict(kind, explained_by, words)
+    if _shared(families) >= SHARED_BY_TWINS:
+        return _verdict(kind, explained_by, f"{words}; within families it cannot be tested: all relatives are identical twins")
     if not _testable(families):
         return _verdict(kind, explained_by, f"{words}; within families it cannot be tested{_least(families)}")
-    if families.get("shared", SHARED_BY_RELATIVES) >= ALL_SHARED:
-        return _verdict(kind, explained_by, f"{words}; within families it cannot be tested: all relatives are identical twins")
     if families.get("null_sd") is not None and families["null_sd"] <= NO_SPREAD:
         return _verdict(kind, explained_by, f"{words}; within families it cannot be tested: relatives cannot be told apart")
     if _significant(families):
@@ -55,11 +58,15 @@ def give_verdict(
     if kind == "explained":  # relatives share what the columns tell, so that this names no further cause
         return _verdict(kind, explained_by, f"{words}; not above chance within families either")
     words = words.replace(": survives", "")
+    guessed = ", relatives taken for siblings as no kinship is known" if families.get("shared") is None else ""
     if not _could_tell(families, tests.get("within strata")):
-        words = f"{words}; not above chance within families, where so small an effect may be missed: {FAMILIES} is not ruled out"
+        words = f"{words}; not above chance within families{guessed}, where so small an effect may be missed"
+        words = f"{words}: {FAMILIES} is not ruled out"
         return _verdict("partly explained", [*explained_by, FAMILIES], words)
     return _verdict(
-        "explained", [*explained_by, FAMILIES], f"{words}, and not above chance within families: explained by {FAMILIES}"
+        "explained",
+        [*explained_by, FAMILIES],
+        f"{words}, and not above chance within families{guessed}: explained by {FAMILIES}",
     )
 
 
@@ -123,7 +130,12 @@ def _could_tell(families: Mapping[str, Any], within: Mapping[str, Any] | None) -
     """Would what the strata leave have shown within families, seeing how much relatives share of it?"""
     share = within.get("share") if within is not None else None
     left = 1.0 if share is None else max(0.0, min(share, 1.0))
-    return (1 - families.get("shared", SHARED_BY_RELATIVES)) * families["expected_nats"] * left >= SURE_SDS * families["null_sd"]
+    return (1 - _shared(families)) * families["expected_nats"] * left >= SURE_SDS * families["null_sd"]
+
+
+def _shared(families: Mapping[str, Any]) -> float:
+    share = families.get("shared")
+    return SHARED_BY_RELATIVES if share is None else share
 
 
 def _explains_alone(test: Mapping[str, Any] | None) -> bool:
@@ -144,7 +156,11 @@ def _gains(matched: Mapping[str, Any]) -> bool:
 
 
 def _least(test: Mapping[str, Any]) -> str:
-    return f" (least p {test['min_p_value']:.2g})"
+    """The least p there can be, and why: of all re-pairings, or of as many as were drawn."""
+    least = f"least p {test['min_p_value']:.2g}"
+    if test.get("exact", True):
+        return f": too few re-pairings are admissible ({least})"
+    return f" by {test['permutations']} re-pairings drawn ({least}): raise evaluation.permutations"
 
 
 def _listed(names: Sequence[str]) -> str:

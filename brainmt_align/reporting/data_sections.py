@@ -9,9 +9,16 @@ from brainmt_align.reporting.report_sections import flat, last_part, number, set
 from brainmt_align.reporting.run_files import ID_COLUMNS, RunFiles
 
 MOST_LEVELS = 8
+LEAST_NUMBERS = 10  # people or runs of whom numbers are summed up
+LEAST_COUNTED = 5  # smaller counts are not told
+MOSTLY = 0.5  # share of distinct values from which a column of words tells people apart
+LONG_NUMBER = 100_000  # of an id or a date, rather than a measurement
+PART = "part"  # of people.tsv
+PROTOCOL = ("num_frames", "tr_s", "depth", "height", "width")  # of the scanner, not of the person: least and most are told
 SHARE_OF_MEDIAN = 0.5
 MOST_NAMED = 20  # regions in a sentence
 WORDS = {"num_frames": "frames (num_frames)", "tr_s": "TR in s (tr_s)", "voxels": "in-mask voxels (voxels)"}
+WORDS |= {"mean_fd_mm": "mean framewise displacement in mm (mean_fd_mm)"}
 SCAN_CHECKS = (
     "Every run's file can be read to its end; its header tells the orientation, and its TR agrees with the file beside it.",
     "Every mask lies on its run's grid and is not empty; inside it all values are finite, at most a quarter of the voxels is "
@@ -53,10 +60,12 @@ def data_checks(run: RunFiles, recipe: str) -> Section | None:
         blocks += [Text("What a run stops at, and this one passed:"), Lines(passed)]
     if run.runs is not None and (told := stand_out(run.runs)):
         blocks.append(Text(told))
-    tables = (run.runs, _caption_of_runs(run.runs)), (run.participants, _caption_of_people(run.participants))
-    for table, caption in tables:
-        if rows := [] if table is None else summarise_columns(table, run):
-            blocks.append(Table(["column", "median or levels", "least", "most", "missing"], rows, caption, prose=True))
+    people = run.people if run.people is not None else run.participants
+    part = PART if run.people is not None else None
+    for table, caption, by in ((run.runs, _caption_of_runs(run.runs), None), (people, _caption_of_people(people), part)):
+        if rows := [] if table is None else summarise_columns(table, run, by):
+            head = ["column", *([by] if by else []), "median (quartiles) or levels", "missing"]
+            blocks.append(Table(head, rows, caption, prose=True))
     if run.sensitivity is not None and len(run.sensitivity):
         shown = run.sensitivity[[name for name in run.sensitivity if name != "below_noise"]]
         words = (
@@ -95,32 +104,82 @@ def checks_passed(run: RunFiles, recipe: str) -> list[str]:
             rules = f"unphased={data['unphased']}, calls without alleles missing={data['missing']}"
             told.append(f"Heterozygotes without phase follow the rule {rules}.")
     if recipe in ("contrastive", "phenotype"):
-        whole = (run.config.get("split") or {}).get("groups")
-        told.append("Nobody is in two parts of the split" + (f", and no {whole} either." if whole else "."))
+        split = run.config.get("split") or {}
+        whole = f", and no {split['groups']} either" if split.get("groups") else ""
+        if split.get("torn_families"):
+            whole = ", but relatives may be in different parts (split.torn_families=true)"
+        told.append(f"Nobody is in two parts of the split{whole}.")
     if recipe == "evaluate" and (run.metrics.get("people") or {}).get("seen") is not None:
         told.append("Nobody whom the checkpoint was trained or chosen on takes part in a score.")
     return told
 
 
-def summarise_columns(table: pd.DataFrame, run: RunFiles) -> list[list[str]]:
-    """Each column in one row: median and range of numbers, counts of few levels; columns of ids, families, paths are left out.
+def summarise_columns(table: pd.DataFrame, run: RunFiles, by: str | None = None) -> list[list[str]]:
+    """Each column in one row, or in one a part; nobody's own value and no count of fewer than 5.
+
+    Numbers are summed up as median and quartiles, of 10 values or more; least and most are told of the scanner's settings alone.
+    Levels of fewer than 5 are not named. Left out: ids, families, paths, and whatever tells people apart as an id does.
 
     Args:
         table: one row a person or scan.
         run: whose families' columns are left out, and whose ids are hidden.
+        by: column of the parts' names, which are shown as they are; None: all rows together.
+
+    Returns:
+        cells of column, part (with `by`), summary, missing.
     """
+    parts = {"": table} if by is None else dict(list(table.groupby(by, sort=False)))
     rows = []
-    for name in table:
-        column, words = table[name].dropna(), str(name).lower()
-        if words in ID_COLUMNS or name in run.families or words.endswith(("_id", "path", "hash", "sha256")) or column.empty:
-            continue
-        shown, missing = WORDS.get(str(name), str(name)), str(len(table) - len(column))
-        if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
-            rows.append([shown, *(number(float(each)) for each in (column.median(), column.min(), column.max())), missing])
-        elif column.nunique() <= MOST_LEVELS and not any(isinstance(each, list | dict | set) for each in column):
-            counts = column.astype(str).map(last_part).value_counts()
-            rows.append([shown, run.hide(", ".join(f"{level}: {count:,}" for level, count in counts.items())), "", "", missing])
+    for name in (name for name in table if name != by and _may_be_summed_up(table[name], run)):
+        for part, members in parts.items():
+            column = members[name].dropna()
+            told = [_summary(column, _is_number(table[name].dropna())), _few(len(members) - len(column))]
+            rows.append([WORDS.get(str(name), str(name)), *([str(part)] if by else []), run.hide(told[0]), told[1]])
     return rows
+
+
+def _may_be_summed_up(column: pd.Series, run: RunFiles) -> bool:
+    """Whether a column describes people or scans instead of naming them."""
+    name, values = str(column.name), column.dropna()
+    named = name.lower() in ID_COLUMNS or name in run.families
+    if named or name.lower().endswith(("_id", "path", "hash", "sha256")) or values.empty:
+        return False
+    if name in PROTOCOL or name in WORDS:
+        return True
+    if any(isinstance(each, list | dict | set) for each in values):
+        return False
+    distinct = values.nunique()
+    if pd.api.types.is_numeric_dtype(values):
+        several = distinct > 1 and not pd.api.types.is_bool_dtype(values) and bool((values % 1 == 0).all())
+        an_id = distinct == len(values) or (distinct > MOSTLY * len(values) and values.abs().max() >= LONG_NUMBER)
+        return not (several and an_id)
+    return distinct <= MOST_LEVELS and distinct <= max(1, MOSTLY * len(values))
+
+
+def _is_number(values: pd.Series) -> bool:
+    """Whether values are measured; a code of few whole numbers is one of levels."""
+    if not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
+        return False
+    return values.name in PROTOCOL or values.name in WORDS or values.nunique() > MOST_LEVELS or not bool((values % 1 == 0).all())
+
+
+def _summary(values: pd.Series, measured: bool) -> str:
+    """What many values are like, in words that fit none of them alone."""
+    if measured:
+        extremes = f"least {number(float(values.min()))}, most {number(float(values.max()))}" if len(values) else ""
+        if len(values) < LEAST_NUMBERS:
+            return extremes if values.name in PROTOCOL else f"fewer than {LEAST_NUMBERS} values"
+        low, median, high = (number(float(each)) for each in values.quantile([0.25, 0.5, 0.75]))
+        return f"{median} ({low} to {high})" + (f"; {extremes}" if values.name in PROTOCOL else "")
+    counts = values.astype(str).map(last_part).value_counts()
+    told = [f"{level}: {count:,}" for level, count in counts.items() if count >= LEAST_COUNTED]
+    rare = int((counts < LEAST_COUNTED).sum())
+    told += [f"{rare} {'other ' if told else ''}level{'s' * (rare > 1)} of fewer than {LEAST_COUNTED}"] if rare else []
+    return ", ".join(told)
+
+
+def _few(count: int) -> str:
+    return f"{count:,}" if count == 0 or count >= LEAST_COUNTED else f"fewer than {LEAST_COUNTED}"
 
 
 def stand_out(runs: pd.DataFrame) -> str:
@@ -154,4 +213,4 @@ def _caption_of_runs(runs: pd.DataFrame | None) -> str:
 
 
 def _caption_of_people(people: pd.DataFrame | None) -> str:
-    return "People of the cohort." if people is None else f"People of the cohort: {len(people):,}."
+    return "" if people is None else f"People of the cohort: {len(people):,}. Counts and values of few are not told."

@@ -206,17 +206,34 @@ def attribution(run: RunFiles) -> Section | None:
         blocks.append(
             table_of(run.regions, "The same in figures, with the controls: haplotypes shuffled between families, other regions.")
         )
-    for image, of_what, name in (
-        (run.voxels, "the similarity of scan and own genome", "voxel_attribution"),
-        (run.voxels_apart, "the similarity to what sets the own genome apart from other families'", "voxel_attribution_apart"),
-    ):
-        if image is not None:
-            words = (
-                f"What each voxel adds to {of_what}, as written in {name}.nii.gz: the largest absolute value along each line of "
-                "sight; the outlines are those of the MNI brain, whatever space the scans are in."
-            )
-            blocks.append(picture(glass_brain(image), f"Voxels and {of_what}, through a glass brain", words, pixels=True))
+    blocks += voxel_pictures(run)
     return Section("Attribution: which regions, which voxels", blocks) if blocks else None
+
+
+def voxel_pictures(run: RunFiles) -> list[Any]:
+    """The group's voxels and, where the run says how many pass against the control, their t, through a glass brain."""
+    sight = (
+        "The largest absolute value along each line of sight; the outlines are those of the MNI brain, whatever space the scans "
+        "are in."
+    )
+    told, blocks = run.metrics.get("voxels"), []
+    if run.voxels is not None:
+        words = "What each voxel adds to the similarity of scan and own genome, as written in voxel_attribution.nii.gz. "
+        if told:
+            words += f"Mean of the absolute maps of {told['people']} people; maps that miss completeness: {told['incomplete']}. "
+        blocks.append(
+            picture(glass_brain(run.voxels), "Voxels of the similarity, through a glass brain", words + sight, pixels=True)
+        )
+    if run.voxels_t is not None and told:
+        words = (
+            "The same less its control, these scans with other families' genomes, as shares of each map's sum: t over families, "
+            f"as written in voxel_attribution_t.nii.gz. {told['passing']} of {told['voxels']} voxels have a larger share with "
+            f"the own genome (one-sided, false discovery rate {told['false_discovery_rate']:g}). "
+        )
+        blocks.append(
+            picture(glass_brain(run.voxels_t), "Voxels against the control, through a glass brain", words + sight, pixels=True)
+        )
+    return blocks
 
 
 def glass_brain(image: nib.spatialimages.SpatialImage) -> Figure:

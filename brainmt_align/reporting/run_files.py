@@ -30,11 +30,12 @@ class RunFiles(NamedTuple):
     nulls: pd.DataFrame | None  # test, statistic
     regions: pd.DataFrame | None  # region_attribution.tsv
     voxels: nib.spatialimages.SpatialImage | None
-    voxels_apart: nib.spatialimages.SpatialImage | None
+    voxels_t: nib.spatialimages.SpatialImage | None
     sensitivity: pd.DataFrame | None  # variant_sensitivity.tsv
     runs: pd.DataFrame | None  # runs.tsv
     predictions: pd.DataFrame | None  # predictions.csv, of people whom a checkpoint was shown
-    participants: pd.DataFrame | None
+    participants: pd.DataFrame | None  # of a simulation
+    people: pd.DataFrame | None  # people.tsv: subject_id, part, columns that the settings name
     families: list[str]  # columns whose equal values tell relatives, as the settings name them
     hide: Callable[[str], str]  # replaces the ids of this run's people in a text
 
@@ -69,11 +70,12 @@ def read_run(folder: Path) -> RunFiles:
         nulls=_read(folder / "nulls.parquet", pd.read_parquet),
         regions=_read(folder / "region_attribution.tsv", _tsv),
         voxels=_read(folder / "voxel_attribution.nii.gz", _image),
-        voxels_apart=_read(folder / "voxel_attribution_apart.nii.gz", _image),
+        voxels_t=_read(folder / "voxel_attribution_t.nii.gz", _image),
         sensitivity=_read(folder / "variant_sensitivity.tsv", _tsv),
         runs=_read(folder / "runs.tsv", _tsv),
         predictions=_read(folder / "predictions.csv", pd.read_csv),
         participants=_read(folder / "participants.tsv", _tsv),
+        people=_read(folder / "people.tsv", _tsv),
         families=family_columns(config),
         hide=hider(_ids_of(folder, family_columns(config))),
     )
@@ -114,7 +116,7 @@ def hider(ids: set[str]) -> Callable[[str], str]:
 
 def _ids_of(folder: Path, families: Sequence[str]) -> set[str]:
     """Ids in any file of the folder that names people, and the labels of their families."""
-    tables = [_read(path, _tsv) for path in (folder / "runs.tsv", folder / "participants.tsv")]
+    tables = [_read(path, _tsv) for path in (folder / "runs.tsv", folder / "participants.tsv", folder / "people.tsv")]
     tables += [_read(path, lambda each: pd.read_csv(each, dtype=str)) for path in sorted(folder.glob("predictions*.csv"))]
     tables += [_read(path, _phenotype_file) for path in sorted(folder.glob("*.pheno.txt"))]
     tables.append(_read(folder / "embeddings.parquet", pd.read_parquet))

@@ -1,13 +1,15 @@
 """Notes of a run: sentences on its data flow in; they are printed once, kept, and flow out as notes.json for the report."""
 
 import re
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
 from brainmt_align.training.checkpoints import write_json
 
 PATH = re.compile(r"(?:[\w.~:-]*[/\\])+([\w.-]+)")
+WORD = re.compile(r"\w+(?:[.-]\w+)*")
 NOTES_FILE = "notes.json"
 Result = TypeVar("Result")
 
@@ -21,6 +23,11 @@ class RunNotes:
 
     def __init__(self, print_line: Callable[[str], None] = print):
         self.print_line, self.said, self.lines = print_line, [], []
+        self.ids: frozenset[str] | None = None
+
+    def hide(self, ids: Iterable[str]) -> None:
+        """Name the ids of people and samples, so that reasons without any are kept whole."""
+        self.ids = frozenset(ids)
 
     def say(self, line: str, kept: str | None = None) -> None:
         """Print the line and keep it; a line that was said before is not said again.
@@ -41,16 +48,29 @@ class RunNotes:
     def attempt(self, what: str, work: Callable[[], Result]) -> Result | None:
         """Do what a run can do without; where these data do not allow it, a note says why, and None comes back.
 
+        The traceback is printed, for a fault that is not the data's. The first line of the reason is kept, but for what an id
+        stands in; where `hide` was told none, but for all that the data brought.
+
         Args:
             what: the work, for the note.
-            work: called without arguments; ValueError, RuntimeError and OSError are taken for a refusal.
+            work: called without arguments; ValueError and FileNotFoundError are taken for a refusal, all else ends the run.
         """
         try:
             return work()
-        except (ValueError, RuntimeError, OSError) as error:
+        except (ValueError, FileNotFoundError) as error:
+            self.print_line(traceback.format_exc().rstrip())
             told = f"Left out, {what}: {error}"
-            self.say(told, told.splitlines()[0].partition(", got ")[0])
+            self.say(told, self._without_ids(told.splitlines()[0]))
             return None
+
+    def _without_ids(self, line: str) -> str:
+        """The line up to what it got of the data, if that holds an id or nobody has said which ids there are."""
+        if self.ids is None:
+            return line.partition(", got ")[0]
+        first = next((word.start() for word in WORD.finditer(line) if word[0].removeprefix("sub-") in self.ids), None)
+        if first is None:
+            return line
+        return line[:first].rpartition(", got ")[0] or line[:first].rstrip(" :,")
 
     def write(self, folder: Path) -> None:
         """Leave notes.json in the run folder."""

@@ -35,7 +35,7 @@ def test_contrastive_leaves_every_product(finished):
     names = {file.name for file in finished.iterdir()}
     assert names == {
         "best.safetensors", "config.yaml", "embeddings.parquet", "embeddings.safetensors", "epochs.csv", "last.safetensors",
-        "last.state.pt", "metrics.json", "notes.json", "nulls.parquet", "provenance.json",
+        "last.state.pt", "metrics.json", "notes.json", "nulls.parquet", "people.tsv", "provenance.json",
         "report.html", "runs.tsv", "split.json", "steps.csv", "training_curve.png",
     }  # fmt: skip
     assert (finished / "training_curve.png").read_bytes().startswith(b"\x89PNG")
@@ -387,5 +387,9 @@ def test_contrastive_lets_a_split_tear_families_where_it_may_and_blocks_them_in_
         contrastive.main([*words["training"], *torn, started, f"out={tmp_path / 'off'}"])
     out = contrastive.main([*words["training"], *torn, "train.epochs=1", f"out={tmp_path / 'run'}"])
     assert (out / "split.json").read_text() == (finished / "split.json").read_text()
-    assert "within families" in json.loads((out / "metrics.json").read_text())["tests"]
+    metrics = json.loads((out / "metrics.json").read_text())
+    told = f"1 of {len(earlier['test'])} test people have relatives in training or validation"
+    assert "within families" in metrics["tests"] and metrics["people"]["torn"] == 1
+    assert metrics["verdict"]["words"].startswith(f"{told}: the result may be theirs; ")
+    assert any(note.startswith(told) for note in json.loads((out / "notes.json").read_text())["notes"])
     assert "within families" not in json.loads((finished / "metrics.json").read_text())["tests"]

@@ -62,6 +62,9 @@ def test_evaluate_needs_the_checkpoint_alone_and_finds_the_embeddings_of_its_run
 def test_evaluate_writes_all_that_it_promises(evaluated):
     metrics = json.loads((evaluated / "metrics.json").read_text())
     assert metrics["people"] == {"evaluated": 7, "seen": 23} and metrics["simulated"]
+    people = pd.read_csv(evaluated / "people.tsv", sep="\t", dtype=str)
+    assert list(people) == ["subject_id", "part", "sex"] and people["part"].tolist() == ["evaluated"] * 7 + ["seen"] * 23
+    assert pd.read_csv(evaluated / "runs.tsv", sep="\t")["mean_fd_mm"].notna().all()
     assert set(metrics["rivals"]) == {"covariates only", "CCA of connectivity and dosages"}
     assert metrics["strata"]["columns"] == ["sex"] and metrics["matched"]["pool_size"] == 3
     assert metrics["verdict"]["words"] and "overall" in metrics["tests"]
@@ -77,13 +80,19 @@ def test_evaluate_writes_all_that_it_promises(evaluated):
 
 
 def test_evaluate_writes_voxel_maps_on_the_grid_of_the_scans(evaluated, cohort):
-    for name in ("voxel_attribution_t", "voxel_attribution_apart", "voxel_attribution_apart_t"):
+    for name in ("voxel_attribution_t", "voxel_attribution_control"):
         assert np.isfinite(nib.load(evaluated / f"{name}.nii.gz").get_fdata()).all()
     image = nib.load(evaluated / "voxel_attribution.nii.gz")
     scan = nib.load(sorted((cohort / "bold").rglob("*_bold.nii.gz"))[0])
     assert image.shape == scan.shape[:3]
     np.testing.assert_allclose(image.affine, scan.affine)
-    assert np.isfinite(image.get_fdata()).all() and image.get_fdata().any()
+    assert np.isfinite(image.get_fdata()).all() and image.get_fdata().any() and image.get_fdata().min() == 0
+    told = json.loads((evaluated / "metrics.json").read_text())["voxels"]
+    assert told["people"] == 2 and 0 <= told["passing"] <= told["voxels"] <= image.get_fdata().size
+    assert any(
+        f"{told['passing']} of {told['voxels']} voxels" in each
+        for each in json.loads((evaluated / "notes.json").read_text())["notes"]
+    )
 
 
 def test_evaluate_exports_phenotypes_that_are_free_of_the_covariates(evaluated):

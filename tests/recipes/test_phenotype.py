@@ -85,6 +85,7 @@ def test_phenotype_leaves_every_product(finished):
         "folds.json",
         "metrics.json",
         "notes.json",
+        "people.tsv",
         "runs.tsv",
         "predictions_cognition.csv",
         "predictions_diagnosis.csv",
