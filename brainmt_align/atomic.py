@@ -1,6 +1,6 @@
 """Writing: a path and a function that writes flow in, a whole file, or the untouched old one, flows out."""
 
-import os
+import secrets
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,15 +13,15 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> Path:
 
     Args:
         path: the file to make or replace; its folder exists.
-        write: called with the path to write to, `<name>.partial-<process id>` beside `path`; what it raises is passed on.
+        write: called with the path to write to, `<name>.partial-<number>` beside `path`, the number drawn anew, since processes
+            of two machines on one disk may have the same id; what it raises is passed on.
 
     Returns:
         `path`.
     """
-    partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
-    partial.unlink(missing_ok=True)  # of a dead process with this number
+    partial = path.with_name(f"{path.name}.partial-{secrets.randbelow(10**12)}")
+    partial.touch(exist_ok=False)
     try:
-        partial.touch()
         mode = partial.stat().st_mode & 0o777  # 0o666 less the umask, told without changing the umask of other threads
         write(partial)
         if partial.stat().st_mode & 0o777 != mode:

@@ -268,7 +268,7 @@ def _require_places_apart(config: RecipeConfig) -> None:
     """A run folder is for one run alone: what several runs share may not lie in it."""
     if isinstance(config, SimulateCohortConfig):
         return
-    shared = {"stores.bold": config.stores.bold, "stores.dna": config.stores.dna}
+    shared = {f"stores.{key}": place for key, place in dataclasses.asdict(config.stores).items()}
     shared |= {"data.root": config.data.root} if config.data.simulate else {}
     for key, place in shared.items():
         if place is not None and Path(place).resolve().is_relative_to(Path(config.out).resolve()):
@@ -316,6 +316,7 @@ def _fill_in_places(config: Config) -> Config:
     stores = Path("runs/stores") / f"{root.name}-{hashlib.sha256(str(root).encode()).hexdigest()[:8]}"
     config.stores.bold = config.stores.bold or str(stores / "bold")
     config.stores.dna = config.stores.dna or str(stores / "dna")
+    config.stores.alleles = config.stores.alleles or str(Path(config.stores.dna).with_name("alleles"))
     return config
 
 

@@ -4,8 +4,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from brainmt_align.data.genotype_checks import MISSING_POLICIES, UNPHASED_POLICIES
+from brainmt_align.data.alleles import FIRST_ALLELES, GenotypeOptions
+from brainmt_align.data.genotypes_by_contig import PLACE, name_files
+from brainmt_align.data.haplotype_settings import (
+    MISMATCH_POLICIES,
+    MISSING_POLICIES,
+    ORIENTATIONS,
+    SYMBOLIC_POLICIES,
+    UNDECIDED_POLICIES,
+    UNPHASED_POLICIES,
+    HaplotypeSettings,
+)
 from brainmt_align.data.phenotype_presets import PRESETS
+from brainmt_align.data.region_shapes import KINDS, RegionShape, check_shape
 from brainmt_align.data.scan_table import MASK_RULES
 from brainmt_align.limits import complain, require_choice, require_orientation, require_range
 from encoders import DNA_ENCODERS, OWN_WORDS
@@ -28,9 +39,18 @@ class DataConfig:
     instance: int = 2  # of UK Biobank's fields: 2 is the imaging visit
     kinship: str | None = None  # KING, PLINK 2 or UK Biobank table of related pairs; relatives then stay in one part
     kinship_threshold: float = 0.0442  # least kinship of relatives: third degree; 0.0884 is second
-    genotypes: str = "genotypes.vcf.gz"  # phased VCF or BCF with its index
+    genotypes: str = "genotypes.vcf.gz"  # VCF, BCF, PGEN, BGEN or PLINK 1 bed; {contig} in it: one file a contig
+    sample_file: str | None = None  # .sample, .psam or .fam, where ids are neither in the genotypes nor beside them
+    contig: str | None = None  # of genotypes whose chromosome field is blank
+    min_probability: float = 0.9  # of a genotype or allele of a BGEN that counts as called
+    first_allele: str = "unknown"  # unknown | ref: of a BGEN's records; ref as UK Biobank and plink2's ref-first write them
     reference: str = "reference.fa"  # FASTA with its index
-    regions: str = "regions.bed"  # 0-based, half-open
+    regions: str = "regions.bed"  # BED, 0-based and half-open, or GTF
+    region_kind: str = "gene"  # gene | tss | exons: the whole region, bases around its start site, its exons joined
+    flanks: tuple[int, int] = (0, 0)  # bases upstream and downstream, by strand
+    genes: tuple[str, ...] | None = None  # names or ids of those to read, in this order; None: all
+    gene_types: tuple[str, ...] = ("protein_coding",)  # of a GTF, where no genes are named
+    oriented: str = "plus"  # plus | gene: regions on "-" are read as their reverse complement
     pairs: str | None = None  # TSV participant_id, sample_id[, bold_path]: only these people take part
     id_map: str | None = None  # TSV participant_id, sample_id, for ids that differ between scans and genomes
     truth: str | None = None  # truth.json of a simulated cohort, for the oracle
@@ -42,6 +62,9 @@ class DataConfig:
     region_window: int | None = None  # bases around each region's centre; None: the whole region
     unphased: str = "error"  # error | as_written | skip
     missing: str = "error"  # error | reference | N
+    symbolic: str = "apply"  # apply | skip: deletions written as <DEL>
+    mismatch: str = "error"  # error | skip: records whose REF is not the FASTA's; of at most 0.1 % of all
+    undecided: str = "error"  # error | skip | file: records whose REF neither the file says nor the FASTA
 
     def __post_init__(self):
         require_orientation(self.orientation)
@@ -53,10 +76,18 @@ class DataConfig:
         require_choice("data.normalisation", self.normalisation, ("global", "voxel"))
         require_choice("data.unphased", self.unphased, UNPHASED_POLICIES)
         require_choice("data.missing", self.missing, MISSING_POLICIES)
+        require_choice("data.symbolic", self.symbolic, SYMBOLIC_POLICIES)
+        require_choice("data.mismatch", self.mismatch, MISMATCH_POLICIES)
+        require_choice("data.undecided", self.undecided, UNDECIDED_POLICIES)
+        require_choice("data.first_allele", self.first_allele, FIRST_ALLELES)
+        require_choice("data.oriented", self.oriented, ORIENTATIONS)
+        require_choice("data.region_kind", self.region_kind, KINDS)
+        require_range("data.min_probability", self.min_probability, 0.5001, 1, DataConfig.min_probability)
         if self.tr_s is not None:
             require_range("data.tr_s", self.tr_s, 0.01, 100, "null")
         if self.region_window is not None:
             require_range("data.region_window", self.region_window, 1, None)
+        check_shape(self.region_shape(), self.region_window)
 
     def path(self, key: str) -> Path | None:
         """The path under `key` with `root` in front; None where the key is unset."""
@@ -64,9 +95,16 @@ class DataConfig:
         return None if value is None else Path(self.root or ".") / value
 
     def tables(self) -> dict[str, Path | None]:
-        """The files whose hashes a run records, by key; None where a key is unset."""
-        keys = ("participants", "kinship", "genotypes", "reference", "regions", "pairs", "id_map", "mask", "truth")
-        return {key: self.path(key) for key in keys}
+        """The files whose hashes a run records, by key; None where a key is unset.
+
+        Genotypes of one file a contig are under `genotypes 22`, what is beside them under `genotypes.pvar`, `genotypes 22.pvar`.
+        """
+        keys = ("participants", "kinship", "genotypes", "sample_file", "reference", "regions", "pairs", "id_map", "mask", "truth")
+        files = {key: self.path(key) for key in keys}
+        files |= {f"genotypes{key}": path for key, path in name_files(files.pop("genotypes"), self.path("sample_file")).items()}
+        if PLACE in (self.sample_file or ""):
+            del files["sample_file"]
+        return files
 
     def cohort_words(self, scans: bool = True, genomes: bool = True) -> dict[str, Any]:
         """What `read_cohort` is called with for people with scans, genomes or both."""
@@ -74,12 +112,30 @@ class DataConfig:
         files |= {"bold": self.path("bold") if scans else None}
         files |= {key: self.path(key) if genomes else None for key in ("genotypes", "id_map")}
         own = {key: getattr(self, key) for key in ("space", "unmatched", "mask_rule", "preset", "instance")}
-        return {**files, **own, "root": Path(self.root), "scans": scans}
+        return {**files, **own, "root": Path(self.root), "scans": scans, "options": self.genotype_options()}
 
-    def genomes_of(self, samples: list[str]) -> dict[str, Any]:
-        """What `check_genotypes` and `read_haplotypes` are called with for these people."""
+    def genotype_options(self) -> GenotypeOptions:
+        """What the genotypes do not say of themselves."""
+        return GenotypeOptions(self.contig, self.path("sample_file"), self.min_probability, self.first_allele)
+
+    def region_shape(self) -> RegionShape:
+        """What of each region is read."""
+        genes = None if self.genes is None else tuple(self.genes)
+        return RegionShape(self.region_kind, tuple(self.flanks), genes, tuple(self.gene_types))
+
+    def genomes_of(self, samples: list[str], cache: str | None = None) -> dict[str, Any]:
+        """What `check_genotypes` and `read_haplotypes` are called with for these people; cache: folder of packed alleles."""
         files = {key: self.path(key) for key in ("genotypes", "reference", "regions")}
-        return {**files, "samples": samples, "window": self.region_window, "unphased": self.unphased, "missing": self.missing}
+        made = {key: getattr(self, key) for key in ("symbolic", "oriented", "mismatch", "undecided")}
+        settings = HaplotypeSettings(options=self.genotype_options(), shape=self.region_shape(), cache=cache, **made)
+        policies = {"unphased": self.unphased, "missing": self.missing}
+        return {**files, "samples": samples, "window": self.region_window, **policies, "settings": settings}
+
+    def dosages_of(self, samples: list[str]) -> dict[str, Any]:
+        """What `read_dosages` is called with for these people."""
+        files = {key: self.path(key) for key in ("genotypes", "regions")}
+        how = {"window": self.region_window, "shape": self.region_shape(), "options": self.genotype_options()}
+        return {**files, "samples": samples, **how}
 
 
 @dataclass
@@ -88,6 +144,7 @@ class StoresConfig:
 
     bold: str | None = None
     dna: str | None = None
+    alleles: str | None = None  # packed, so that genotypes are read once; None: beside the store of DNA
 
 
 @dataclass
@@ -99,7 +156,7 @@ class DNAConfig:
     layer: int | str | None = None  # None: the encoder's default
     dtype: str = "float32"  # float32 | bfloat16: of the weights and the arithmetic
     options: dict[str, Any] = field(default_factory=dict)  # what this encoder alone has, such as frames or truncation
-    pooling: str = "mean"  # mean | last, over the tokens of a sequence
+    pooling: str = "mean"  # mean | last | variant: all tokens, the last, those near the region's variant sites
     strands: str = "both"  # forward | reverse | both
     overlap: int | None = None  # bases shared by the windows of a sequence too long for the encoder; None: refused
     audit_regions: int = 4  # whose noise recipes/embed_dna.py measures, evenly spread; 0: of none. That recipe's alone
@@ -109,7 +166,7 @@ class DNAConfig:
     def __post_init__(self):
         require_choice("dna.encoder", self.encoder, tuple(DNA_ENCODERS))
         require_choice("dna.dtype", self.dtype, ("float32", "bfloat16"))
-        require_choice("dna.pooling", self.pooling, ("mean", "last"))
+        require_choice("dna.pooling", self.pooling, ("mean", "last", "variant"))
         require_choice("dna.strands", self.strands, ("forward", "reverse", "both"))
         require_choice("dna.region_pooling", self.region_pooling, ("concatenate", "mean"))
         if self.overlap is not None:

@@ -103,9 +103,9 @@ def main(argv: list[str] | None = None) -> Path:
     if note := batches.note():
         notes.say(note)
     check_files(config)
-    genomes = config.data.genomes_of(people["sample_id"].tolist())
-    for note in check_genotypes(**genomes) if is_main else []:
-        notes.say(note)
+    genomes = config.data.genomes_of(people["sample_id"].tolist(), config.stores.alleles)
+    if is_main:
+        notes.say_of_genotypes(check_genotypes(**genomes))
     accelerator.wait_for_everyone()
     encoder = load_dna_encoder(**config.dna.encoder_words(), device=accelerator.device)
     say(f"{config.dna.encoder}: {encoder.description}")
@@ -186,7 +186,7 @@ def fill_stores(
             min_frames=config.train.window, tr_s=data.tr_s, progress=accelerator.is_main_process,
         )  # fmt: skip
         volume_shape = bold_store.common_volume_shape(runs)
-    genomes = data.genomes_of(cohort.people["sample_id"].tolist())
+    genomes = data.genomes_of(cohort.people["sample_id"].tolist(), config.stores.alleles)
     filled = fill_genomes(genomes, encoder, config.stores.dna, **dna.store_words(), **share_of_work(accelerator))
     notes.say(filled.note)
     return Prepared(cohort._replace(runs=runs), {dna.encoder: filled.store}, volume_shape)

@@ -6,6 +6,7 @@ The sequences are shared out among all processes of the launch. Those already in
 the same command, with as many processes as you like, goes on from whatever any of them had finished.
 """
 
+import re
 import sys
 import time
 from pathlib import Path
@@ -17,7 +18,7 @@ from brainmt_align.data import dna_audit, dna_store, simulate
 from brainmt_align.data.cohort import read_genomes
 from brainmt_align.data.genotype_checks import check_genotypes
 from brainmt_align.data.haplotypes import list_regions, read_haplotypes
-from brainmt_align.data.regions import read_regions
+from brainmt_align.data.region_shapes import WHOLE
 from brainmt_align.reporting.report import write_report
 from brainmt_align.training import checkpoints
 from brainmt_align.training.distributed import end_processes, share_of_work, start_processes, sum_counts
@@ -25,6 +26,7 @@ from brainmt_align.training.run_notes import RunNotes
 from encoders import load_dna_encoder
 from encoders.dna import DNAEncoder
 
+READ = ("genotypes", "sample_file", "reference", "regions", "pairs", "id_map")  # of the cohort's files
 COUNTS = ("passes", "bases", "replaced_letters", "masked_tokens")  # of what the network read
 
 
@@ -46,15 +48,14 @@ def main(argv: list[str] | None = None) -> Path:
     with accelerator.main_process_first():
         if data.simulate:
             simulate.write_cohort(Path(data.root), config.simulation, progress=is_main)
-    chosen = read_genomes(
-        genotypes=data.path("genotypes"), pairs=data.path("pairs"), id_map=data.path("id_map"), unmatched=data.unmatched
-    )
-    sources = data.genomes_of(chosen.samples)
+    files = {key: data.path(key) for key in ("genotypes", "pairs", "id_map")}
+    chosen = read_genomes(**files, unmatched=data.unmatched, options=data.genotype_options())
+    sources = data.genomes_of(chosen.samples, config.stores.alleles)
     notes = RunNotes(say)
     for note in chosen.notes:
         notes.say_of_people(note)
-    for note in check_genotypes(**sources) if is_main else []:
-        notes.say(note)
+    if is_main:
+        notes.say_of_genotypes(check_genotypes(**sources))
     accelerator.wait_for_everyone()
 
     # 4. The encoder, and whether it reads regions of this length; what it refuses leaves an earlier run where it is.
@@ -75,7 +76,7 @@ def main(argv: list[str] | None = None) -> Path:
 
         # 6. What was made; then whether the encoder tells people apart at all.
         if is_main:
-            inputs = {key: data.path(key) for key in ("genotypes", "reference", "regions", "pairs", "id_map")}
+            inputs = {key: path for key, path in data.tables().items() if re.split("[ .]", key)[0] in READ}
             notes.write(out)
             facts = {"store": str(summary.folder), "encoder": encoder.description, "fingerprint": encoder.fingerprint}
             facts["processes"] = accelerator.num_processes
@@ -96,12 +97,13 @@ def main(argv: list[str] | None = None) -> Path:
 
 def audit_store(config: EmbedDNAConfig, folder: Path, sources: dict[str, Any], encoder: DNAEncoder) -> Any:
     """The table of signal and noise of this run's regions; prints its summary."""
-    regions = read_regions(sources["regions"])
+    regions = list_regions(**sources)
     before = encoder.counts["passes"]
     chosen = dna_audit.choose_evenly(regions, config.dna.audit_regions)
     noise = None
-    if chosen:
-        noise = dna_audit.measure_noise(read_haplotypes(**{**sources, "regions": chosen}), encoder, **config.dna.store_words())
+    if chosen and config.dna.pooling != "variant":  # at sites, which another reading frame or batch has elsewhere
+        read = {"regions": chosen, "window": None, "settings": sources["settings"]._replace(shape=WHOLE)}  # shaped already
+        noise = dna_audit.measure_noise(read_haplotypes(**{**sources, **read}), encoder, **config.dna.store_words())
     store = dna_store.open_store(folder, [region.name for region in regions])
     audit = dna_audit.variant_sensitivity(store, noise)
     print(dna_audit.describe_sensitivity(audit, encoder.counts["passes"] - before))
@@ -110,9 +112,8 @@ def audit_store(config: EmbedDNAConfig, folder: Path, sources: dict[str, Any], e
 
 def describe_counts(counts: dict[str, int], seconds: float) -> str:
     """What the network read, all processes together."""
-    told = (
-        f"{counts['passes']:,} passes of {counts['bases']:,} bases, {counts['bases'] / seconds:,.0f} bases/s over all processes"
-    )
+    pace = f"{counts['bases'] / seconds:,.0f} bases a second over all processes"
+    told = f"{counts['passes']:,} passes of {counts['bases']:,} bases, {pace}"
     return f"{told}; {counts['replaced_letters']:,} letters read as N, {counts['masked_tokens']:,} tokens left out for an N"
 
 

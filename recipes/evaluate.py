@@ -159,9 +159,10 @@ def store_genomes(
     config: EvaluateConfig, recorded: dict[str, Any], cohort: Cohort, accelerator: Accelerator, notes: RunNotes
 ) -> dict[str, dna_store.DNAStore]:
     """The stores of the people's sequences, by the encoder and regions of the checkpoint."""
-    dna, genomes = config.dna, config.data.genomes_of(cohort.people["sample_id"].tolist())
-    for note in check_genotypes(**genomes) if accelerator.is_main_process else []:
-        notes.say(note)
+    dna, genomes = config.dna, config.data.genomes_of(cohort.people["sample_id"].tolist(), config.stores.alleles)
+    if accelerator.is_main_process:
+        notes.say_of_genotypes(check_genotypes(**genomes))
+    accelerator.wait_for_everyone()
     encoder = load_dna_encoder(**dna.encoder_words(), device=accelerator.device)
     dna_store.require_fit(list_regions(**genomes), encoder.max_bases, dna.overlap)
     filled = fill_genomes(genomes, encoder, config.stores.dna, **dna.store_words(), **share_of_work(accelerator))
@@ -244,7 +245,7 @@ def rival_of_linear_models(config: EvaluateConfig, prepared: Prepared, notes: Ru
     learned_from = rows_to_learn_from(ids, training_people(config.checkpoint), config.checkpoint)
     chosen = config.attribution
     edges = cohort_connectivity(prepared.runs, ids, chosen.connectivity_regions, config.seed, progress=True)
-    dosages = read_dosages(config.data.path("genotypes"), config.data.path("regions"), samples, window=config.data.region_window)
+    dosages = read_dosages(**config.data.dosages_of(samples))
     notes.say(f"{CCA_RIVAL}: {dosages.describe()}")
     rows = learned_from, np.flatnonzero(prepared.new.new_N)
     return cca_rival(edges.edges_NF, dosages.dosage_NV, *rows, prepared.families, chosen.components, config.seed)

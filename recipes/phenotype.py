@@ -24,12 +24,12 @@ from brainmt_align.config import PhenotypeConfig, default_yaml, load_config, to_
 from brainmt_align.data import bold_store, dna_store, folds, simulate, splits
 from brainmt_align.data.coded_folds import CodedFold, code_folds, fingerprints, require_same_folds
 from brainmt_align.data.cohort import Cohort, read_cohort
+from brainmt_align.data.cohort_genomes import fill_genomes
 from brainmt_align.data.datasets import EpochBatches, PeopleDataset, collate_people
 from brainmt_align.data.genotype_checks import check_genotypes
-from brainmt_align.data.haplotypes import list_regions, read_haplotypes
+from brainmt_align.data.haplotypes import list_regions
 from brainmt_align.data.kinship import families_of, join_groups
 from brainmt_align.data.people_table import parts_of_folds, write_people
-from brainmt_align.data.regions import read_regions
 from brainmt_align.data.scan_facts import describe_scans
 from brainmt_align.data.seen_people import check_unseen
 from brainmt_align.data.targets import TargetCoding, describe_targets
@@ -208,9 +208,9 @@ def fill_stores(
     """Fill the stores that the inputs need with whatever they lack; finished parts are left as they are."""
     data, dna, runs, shape, stores, facts = config.data, config.dna, None, None, {}, {}
     if config.phenotype.inputs != "fmri":
-        genomes = data.genomes_of(cohort.people["sample_id"].tolist())
-        for note in check_genotypes(**genomes) if accelerator.is_main_process else []:
-            notes.say(note)
+        genomes = data.genomes_of(cohort.people["sample_id"].tolist(), config.stores.alleles)
+        if accelerator.is_main_process:
+            notes.say_of_genotypes(check_genotypes(**genomes))
         accelerator.wait_for_everyone()
         encoder = load_dna_encoder(**dna.encoder_words(), device=accelerator.device)
         accelerator.print(f"{dna.encoder}: {encoder.description}")
@@ -227,11 +227,9 @@ def fill_stores(
             bold_store.check_orientation(opened, OFFICIAL_ORIENTATION, f"the official weights {config.fmri.checkpoint}")
         facts = describe_scans(runs)
     if config.phenotype.inputs != "fmri":
-        filled = dna_store.build(
-            read_haplotypes(**genomes), encoder, config.stores.dna, **dna.store_words(), **share_of_work(accelerator)
-        )
-        notes.say(dna_store.describe_build(filled))
-        stores[dna.encoder] = dna_store.open_store(filled.folder, [each.name for each in read_regions(data.path("regions"))])
+        filled = fill_genomes(genomes, encoder, config.stores.dna, **dna.store_words(), **share_of_work(accelerator))
+        notes.say(filled.note)
+        stores[dna.encoder] = filled.store
     return Prepared(cohort.people, families, runs, stores, shape, facts)
 
 

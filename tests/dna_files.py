@@ -38,8 +38,11 @@ class CountingEncoder:
             batches += [alike[first : first + size] for first in range(0, len(alike), size)]
         return batches
 
-    def embed(self, sequences, pooling="mean", strands="both", overlap=None):
+    def embed(self, sequences, pooling="mean", strands="both", overlap=None, positions=None):
         self.seen += sequences
+        if positions is not None:  # the letters there instead of all of the string's
+            texts = ["".join(sequence[i] for i in at) for sequence, at in zip(sequences, positions, strict=True)]
+            return np.array([self.vector(text) for text in texts], dtype=np.float32)
         return np.array([self.vector(sequence) for sequence in sequences], dtype=np.float32)
 
 

@@ -56,7 +56,7 @@ def write_files(
 
 
 def read_one(files: Files, start: int, end: int, **settings) -> RegionHaplotypes:
-    (region,) = read_haplotypes(files.genotypes, files.reference, [("1", start, end, "A")], **settings)
+    (region,) = read_haplotypes(files.genotypes, files.reference, [("1", start, end, "A", "+")], **settings)
     return region
 
 

@@ -1,6 +1,7 @@
 """Atomic writing: a whole file or the old one, and nothing left beside it."""
 
 import os
+import re
 from functools import partial
 
 import numpy as np
@@ -36,6 +37,20 @@ def test_write_atomically_lets_the_umask_decide_who_reads_a_safetensors_file(tmp
     finally:
         os.umask(before)
     assert written.stat().st_mode & 0o777 == mode
+
+
+def test_write_atomically_keeps_off_the_file_of_another_machine_whose_process_has_the_same_id(tmp_path):
+    names = []
+
+    def write(path):
+        names.append(path.name)
+        if len(names) == 1:
+            write_atomically(tmp_path / "a.txt", write)  # as from elsewhere, at the same time
+        path.write_text(str(len(names)))
+
+    write_atomically(tmp_path / "a.txt", write)
+    assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]
+    assert len(set(names)) == 2 and all(re.fullmatch(r"a\.txt\.partial-\d+", name) for name in names)
 
 
 def test_require_writable_leaves_no_trace_and_refuses_a_place_under_a_file(tmp_path):

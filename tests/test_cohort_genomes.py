@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from brainmt_align.data.cohort_genomes import fill_genomes
+from brainmt_align.data.haplotype_settings import HaplotypeSettings
 from brainmt_align.data.haplotypes import read_haplotypes
+from brainmt_align.data.region_shapes import RegionShape
 from tests.dna_files import CountingEncoder
 from tests.haplotype_files import SAMPLES, Variant, write_files
 
@@ -33,3 +35,9 @@ def test_fill_genomes_starts_from_what_is_there(genomes, tmp_path):
     encoder = CountingEncoder()
     again = fill_genomes(genomes, encoder, tmp_path / "store", progress=False)
     assert encoder.seen == [] and again.note.startswith("0 sequences, 0 bases embedded")
+
+
+def test_fill_genomes_names_the_regions_that_the_settings_choose(genomes, tmp_path):
+    shape = RegionShape(flanks=(2, 2), genes=("FIRST",))
+    filled = fill_genomes(genomes | {"settings": HaplotypeSettings(shape=shape)}, CountingEncoder(), tmp_path, progress=False)
+    assert list(filled.store.places) == ["FIRST"] and filled.store.places["FIRST"].startswith("1:0-10 ")

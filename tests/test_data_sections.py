@@ -6,9 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from brainmt_align.data.genotype_checks import check_genotypes
 from brainmt_align.reporting.data_sections import checks_passed, data_checks, stand_out, summarise_columns, what_was_made
+from brainmt_align.reporting.page import Table, Text
 from brainmt_align.reporting.report_sections import phenotypes, what_is_read, what_was_run
 from brainmt_align.reporting.run_files import read_run
+from brainmt_align.training.run_notes import RunNotes
 from tests.report_files import PEOPLE, SETTINGS, phenotype_run, write_basics
 
 RULES = {"unmatched": "drop", "unphased": "skip", "missing": "N", "bold": "bold", "genotypes": "phased.vcf.gz", "mask": "m.nii"}
@@ -84,6 +87,22 @@ def test_data_checks_show_frames_repetition_time_and_voxels_of_the_stored_runs(t
     }
     few = summarise_columns(pd.DataFrame({"num_frames": [200, 40], "voxels": [90, 80]}), read_run(folder))
     assert [row[1] for row in few] == ["least 40, most 200", "fewer than 10 values"]
+
+
+def test_data_checks_show_what_the_genotypes_are_like(tmp_path, real_dir):
+    folder = write_basics(tmp_path / "run", {"bases_per_second": 1}, {"data": RULES})
+    files = real_dir / "genotypes_chr20_b37"
+    notes = RunNotes(lambda line: None)
+    notes.say_of_genotypes(
+        check_genotypes(files / "cohortA_300.phased.vcf.gz", files / "chr20_1-2Mb.padded.fa.gz", files / "genes.b37.bed")
+    )
+    notes.write(folder)
+    blocks = data_checks(read_run(folder), "embed_dna").blocks
+    told = [block.words for block in blocks if isinstance(block, Text)]
+    refs = "REF is what the FASTA has in 100.00% of 4,178"
+    assert f"4,178 records in 19 regions, {refs}, regions in which all haplotypes are alike: 1." in told
+    (table,) = [block for block in blocks if isinstance(block, Table)]
+    assert table.rows[0][:2] == ["PSMF1", "20"] and table.rows[0][-1] == "253"
 
 
 def test_summarise_columns_counts_no_family_by_its_label(tmp_path):

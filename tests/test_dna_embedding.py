@@ -101,3 +101,9 @@ def test_embed_share_keeps_what_is_finished_in_units_of_whole_batches(tmp_path, 
     job = share(tmp_path, [*short, "AAA", "CCC", *long], Noting())
     assert calls == [6, 2, 1] and job.bar.disable
     assert sorted(int(path.name[0]) for path in (tmp_path / "A.safetensors.parts").iterdir()) == [1, 2, 6]
+
+
+def test_require_fit_counts_the_bases_of_joined_parts_alone():
+    require_fit([Region("1", 0, 900, "G", "+", ((0, 40), (850, 900)))], 100, None)
+    with pytest.raises(ValueError, match="G has 101 bases"):
+        require_fit([Region("1", 0, 900, "G", "+", ((0, 51), (850, 900)))], 100, None)

@@ -16,6 +16,7 @@ from brainmt_align.data import dna_embedding, dna_store
 from brainmt_align.data.dna_part_file import write_part
 from brainmt_align.data.dna_region_file import read_region, write_region
 from brainmt_align.data.dna_store import StoreSummary, describe_build, open_store
+from brainmt_align.data.haplotype_settings import HaplotypeSettings
 from brainmt_align.data.haplotypes import describe_counts, read_haplotypes
 from brainmt_align.data.regions import read_regions
 from encoders import load_dna_encoder
@@ -29,6 +30,7 @@ from tests.dna_files import (
     make_region,
     many_people,
 )
+from tests.haplotype_files import Variant, read_one, write_files
 
 
 def test_build_embeds_every_distinct_sequence_and_the_reference_once(tmp_path):
@@ -445,3 +447,72 @@ def test_build_costs_one_pass_a_distinct_sequence_and_strand_of_300_real_people(
         distinct = sum(map(len, store.tables))
         assert encoder.counts["passes"] - before == ways * distinct == ways * summary.sequences_embedded
         assert len(store.sample_ids) == 300 and len(store.regions) == 6 and distinct < 60
+
+
+REFERENCE = "ACGTACGTAGGCCTTAACGATCGATTTACG"
+
+
+def read_small(folder, variants, end=20, **settings):
+    folder.mkdir(exist_ok=True)
+    return read_one(write_files(folder, REFERENCE, variants), 0, end, **settings)
+
+
+def test_build_pools_everyone_at_the_sites_of_all(tmp_path):
+    variants = [
+        Variant(2, "G", ("GTT",), ("1|0", "0|1")),
+        Variant(8, "A", ("C",), ("0|0", "0|1")),
+        Variant(12, "C", ("T",), ("0|0", "0|0")),
+    ]
+    region, encoder = read_small(tmp_path / "a", variants), CountingEncoder()
+    folder = build_quietly([region], encoder, tmp_path, pooling="variant").folder
+    store = open_store(folder)
+    assert store.sites == {"A": [2, 8, 12]} == store.description["sites"]
+    expected = {"anna": ("GAC", "GAC"), "ben": ("GAC", "GCC")}  # an insertion's site is the base in front of it
+    for sample, texts in expected.items():
+        vectors = np.array([encoder.vector(text) for text in texts]) - encoder.vector("GAC")
+        np.testing.assert_array_equal(store.features([sample])[0, 0], vectors)
+
+
+def test_build_pools_over_everything_where_there_is_no_site(tmp_path):
+    region, encoder = read_small(tmp_path / "a", [Variant(25, "T", ("C",), ("1|0", "0|0"))]), CountingEncoder()
+    stored = read_region(build_quietly([region], encoder, tmp_path, pooling="variant").folder / "A.safetensors")
+    np.testing.assert_array_equal(stored.reference, encoder.vector(REFERENCE[:20]))
+
+
+def test_build_embeds_anew_and_drops_earlier_people_when_the_sites_are_others(tmp_path):
+    first = read_small(tmp_path / "a", [Variant(8, "A", ("C",), ("1|0", "0|0"))])
+    more = read_small(tmp_path / "b", [Variant(8, "A", ("C",), ("1|0", "0|0")), Variant(12, "C", ("T",), ("0|0", "0|0"))])
+    more = more._replace(samples=["carl", "dora"])
+    encoder = CountingEncoder()
+    build_quietly([first], encoder, tmp_path, pooling="variant")
+    summary = build_quietly([more], encoder, tmp_path, pooling="variant")
+    assert (summary.sequences_embedded, summary.sequences_reused) == (2, 0)
+    store = open_store(summary.folder)
+    assert (store.sample_ids, store.sites) == (["carl", "dora"], {"A": [8, 12]})
+    again = build_quietly([more._replace(samples=["emil", "fred"])], encoder, tmp_path, pooling="variant")
+    assert again.sequences_embedded == 0
+    assert open_store(again.folder).sample_ids == ["carl", "dora", "emil", "fred"]
+
+
+def test_build_records_symbolic_and_oriented_and_refuses_people_of_another_symbolic(tmp_path):
+    variants = [Variant(4, "A", ("<DEL>",), ("1|0", "0|0"), 7)]
+    applied = read_small(tmp_path / "a", variants)
+    skipped = read_small(tmp_path / "b", variants, settings=HaplotypeSettings(symbolic="skip", oriented="gene"))
+    skipped = skipped._replace(samples=["carl", "dora"])
+    folder = build_quietly([skipped], CountingEncoder(), tmp_path).folder
+    assert {key: open_store(folder).description[key] for key in ("symbolic", "oriented")} == {
+        "symbolic": "skip",
+        "oriented": "gene",
+    }
+    with pytest.raises(ValueError, match=r"taken with symbolic=apply are expected in region A, got 2 people .* symbolic=skip"):
+        build_quietly([applied], CountingEncoder(), tmp_path)
+
+
+@pytest.mark.parametrize("key", ["mismatch", "undecided"])
+def test_build_refuses_people_of_whom_records_were_left_out_beside_others(tmp_path, key):
+    first = make_region("A", FIRST)._replace(**{key: "skip"})
+    others = make_region("A", {"carl": ("AAAA", "CCCC")})
+    build_quietly([first], CountingEncoder(), tmp_path)
+    with pytest.raises(ValueError, match=rf"taken with {key}=error are expected in region A, got 2 people .* {key}=skip"):
+        build_quietly([others], CountingEncoder(), tmp_path)
+    build_quietly([others._replace(**{key: "skip"})], CountingEncoder(), tmp_path)

@@ -5,6 +5,9 @@ import pysam
 import pytest
 
 from brainmt_align.data.dosages import read_dosages
+from brainmt_align.data.genotypes_vcf import VCFReader
+from brainmt_align.data.region_shapes import RegionShape
+from tests.gtf_files import exon, gene, write_gtf
 from tests.haplotype_files import SAMPLES, Variant, write_files
 
 REFERENCE = "ACGTACGTAGGCCTTAACGATCGATTTACG"
@@ -83,6 +86,18 @@ def test_read_dosages_counts_a_record_of_two_regions_once_and_keeps_the_order_of
     np.testing.assert_array_equal(got.dosage_NV, [[2, 0, 2, 0, 1], [1, 1, 1, 1, 2]])
 
 
+def test_read_dosages_takes_expected_copies_where_a_file_holds_them(tmp_path, monkeypatch):
+    files = write_files(tmp_path, REFERENCE, VARIANTS[:3])
+    expected = np.array([[0.25, 1.5, np.nan], [1.75, 0.5, 0.125]], dtype=np.float32)
+    read = VCFReader.read
+    monkeypatch.setattr(VCFReader, "read", lambda *args: read(*args)._replace(dosages=expected))
+    got = read_dosages(files.genotypes, [("1", 0, 30, "A")], max_missing=0.5)
+    assert got.variants == ["1:3:G:A", "1:6:C:T", "1:6:C:CA", "1:9:AG:A"]
+    np.testing.assert_array_equal(got.dosage_NV, np.float32([[0.25, 1, 1, 0.125], [1.75, 0, 2, 0.125]]))
+    assert got.missing_V.tolist() == [0, 0, 0, 1]
+    assert read_dosages(files.genotypes, [("1", 0, 9, "A")], max_missing=0.5, min_frequency=0.1).left_out_rare == 1
+
+
 def test_read_dosages_refuses_what_leaves_nothing_to_count(tmp_path):
     files = write_files(tmp_path, REFERENCE, VARIANTS)
     with pytest.raises(ValueError, match=r"expected ALT alleles in the regions, got none \(1 left out for more than 10%"):
@@ -102,3 +117,14 @@ def test_describe_counts_what_was_read_and_left_out(tmp_path):
     got = read_dosages(files.genotypes, [("1", 0, 30, "A")])
     told = f"{len(got.variants)} dosages; {got.left_out_rare} of rare alleles and {got.left_out} of others are left out"
     assert got.describe() == told and got.left_out > 0
+
+
+def test_read_dosages_counts_what_the_shape_reads_alone(tmp_path):
+    files = write_files(tmp_path, REFERENCE, VARIANTS)
+    gtf = write_gtf(tmp_path / "a.gtf", gene("E", "A", 1, 30), exon("E", "T", 1, 6), exon("E", "T", 13, 18))
+    settings = {"max_missing": 0.5, "min_frequency": 0}
+    joined = read_dosages(files.genotypes, gtf, shape=RegionShape("exons"), **settings)
+    pieces = read_dosages(files.genotypes, [("1", 0, 6, "first"), ("1", 12, 18, "second")], **settings)
+    np.testing.assert_array_equal(joined.dosage_NV, pieces.dosage_NV)
+    assert joined.variants == pieces.variants
+    assert len(joined.variants) < len(read_dosages(files.genotypes, gtf, **settings).variants)

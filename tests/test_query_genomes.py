@@ -7,10 +7,13 @@ import pytest
 import torch
 
 from brainmt_align.data.dna_store import open_store
+from brainmt_align.data.haplotype_settings import HaplotypeSettings
 from brainmt_align.data.haplotypes import read_haplotypes
-from brainmt_align.data.regions import Region
+from brainmt_align.data.region_shapes import RegionShape
+from brainmt_align.data.regions import Region, read_regions
 from brainmt_align.evaluation.query_genomes import genome_features, recorded_regions, require_encoder
 from tests.dna_files import CountingEncoder, build_quietly
+from tests.gtf_files import exon, gene, write_gtf
 from tests.haplotype_files import Variant, write_files
 
 REFERENCE = "ACGTTGCAACGGTCAATTGCACGTACGGATCC"
@@ -56,6 +59,27 @@ def test_genome_features_equal_the_stores_for_regions_of_any_source(files, train
             found = genome_features(*files, sample, CountingEncoder(), recorded, regions)
             assert found.dtype == torch.float32
             np.testing.assert_array_equal(found.numpy(), expected_RHD)
+
+
+def test_genome_features_read_joined_exons_in_the_direction_of_their_gene(files, tmp_path):
+    exons = [exon("E1", "T1", 5, 8, strand="-"), exon("E1", "T1", 15, 20, strand="-"), exon("E3", "T3", 22, 31)]
+    genes = gene("E1", "AAA", 3, 20, "-"), gene("E2", "OTHER", 3, 20, kind="lncRNA"), gene("E3", "BBB", 21, 31)
+    gtf = write_gtf(tmp_path / "a.gtf", *genes, *exons)
+    settings = HaplotypeSettings(oriented="gene", shape=RegionShape("exons", (1, 1)))
+    filled = build_quietly(read_haplotypes(*files, gtf, settings=settings), CountingEncoder(), tmp_path / "store")
+    store = open_store(filled.folder, ["BBB", "AAA"])
+    recorded = store.description
+    places = {region.name: region.place for region in read_regions(gtf, shape=settings.shape)}
+    assert places["AAA"] == "1:3-8,14-21(-)"
+    assert {name: place.split()[0] for name, place in store.places.items()} == places
+    for sample in ("anna", "ben"):
+        expected_RHD = store.features([sample])[0]
+        found = genome_features(*files, sample, CountingEncoder(), recorded, gtf, settings=settings)
+        np.testing.assert_array_equal(found.numpy(), expected_RHD)
+        found = genome_features(*files, sample, CountingEncoder(), recorded)  # the record says all of it
+        np.testing.assert_array_equal(found.numpy(), expected_RHD)
+    with pytest.raises(ValueError, match="got another reference sequence or other coordinates in 1 of 2 regions"):
+        genome_features(*files, "anna", CountingEncoder(), recorded | {"oriented": "plus"}, gtf, settings=settings)
 
 
 def test_genome_features_ask_the_encoder_as_the_training_did(files, trained):
@@ -123,3 +147,15 @@ def test_require_encoder_finds_the_tower_by_fingerprint_and_refuses_another_enco
         ValueError, match=r"another \[cdcdcdcdcdcd\]; an encoder .* got an encoder that counts bases \[efefefefefef\]"
     ):
         require_encoder(CountingEncoder("ef" * 32), stores)
+
+
+def test_genome_features_pool_at_the_sites_of_the_training(files, tmp_path):
+    filled = build_quietly(read_haplotypes(*files, REGIONS), CountingEncoder(), tmp_path / "store", pooling="variant")
+    store = open_store(filled.folder, ["B", "A"])
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    own = write_files(alone, REFERENCE, [VARIANTS[0], VARIANTS[1]._replace(calls=("1|2", "1|1"))])
+    expected = store.features(["anna"])[0]
+    assert np.any(expected)
+    found = genome_features(own.genotypes, files.reference, "anna", CountingEncoder(), store.description)
+    np.testing.assert_array_equal(found.numpy(), expected)

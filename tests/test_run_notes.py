@@ -1,7 +1,9 @@
 """Tests of the notes of a run: said once, in order, and written as the report reads them."""
 
 import json
+from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 
 from brainmt_align.training.run_notes import RunNotes
@@ -80,3 +82,15 @@ def test_attempt_takes_a_missing_file_for_a_refusal_and_lets_all_that_may_be_a_f
         with pytest.raises(type(error), match=r"memory|space|bug"):
             notes.attempt("voxels", lambda error=error: fail(error))
     assert notes.lines == ["Left out, atlas: Atlas: none."]
+
+
+def test_say_of_genotypes_keeps_the_table_and_no_ids(tmp_path):
+    regions = pd.DataFrame({"name": ["A"], "variants": [3]})
+    printed: list[str] = []
+    notes = RunNotes(printed.append)
+    told = {"notes": ["No variant: 1 of 2 regions: B."], "people_notes": ["No call: 1 of 2: anna"]}
+    notes.say_of_genotypes(SimpleNamespace(**told, regions=regions))
+    notes.write(tmp_path)
+    assert printed == ["No variant: 1 of 2 regions: B.", "No call: 1 of 2: anna"]
+    assert json.loads((tmp_path / "notes.json").read_text()) == {"notes": ["No variant: 1 of 2 regions: B.", "No call: 1 of 2"]}
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "genotype_checks.tsv", sep="\t"), regions)

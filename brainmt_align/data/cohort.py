@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from brainmt_align.data.alleles import NO_OPTIONS, GenotypeOptions
 from brainmt_align.data.bids import find_runs
 from brainmt_align.data.cohort_faults import check_arguments, check_tables, complain, describe_empty_join, find_gaps
 from brainmt_align.data.genome_table import checked_ids, genomes_by_id, match_genomes, read_mapping
@@ -56,6 +57,7 @@ def read_cohort(
     scans: bool = True,
     preset: str | None = None,
     instance: int = IMAGING_VISIT,
+    options: GenotypeOptions = NO_OPTIONS,
 ) -> Cohort:
     """Read the files of a cohort and join them; see `build_cohort`.
 
@@ -74,6 +76,7 @@ def read_cohort(
         scans: False: a cohort of genomes and participants alone; no scans are looked for.
         preset: study whose names the participants' columns have, see `phenotype_presets.PRESETS`.
         instance: visit whose values the preset takes.
+        options: what the genotypes do not say of themselves.
 
     Raises:
         FileNotFoundError: a table that is not there.
@@ -90,7 +93,7 @@ def read_cohort(
     if preset is not None:
         tables["participants"], notes = read_participants(participants, preset, instance)
     cohort = build_cohort(
-        genotype_samples=None if genotypes is None else list_samples(genotypes),
+        genotype_samples=None if genotypes is None else list_samples(genotypes, options),
         runs=None if bold is None or not scans or names_scans(tables["pairs"]) else find_runs(bold, space=space),
         unmatched=unmatched,
         mask=mask,
@@ -150,6 +153,7 @@ def read_genomes(
     pairs: str | Path | None = None,
     id_map: str | Path | None = None,
     unmatched: str = "error",
+    options: GenotypeOptions = NO_OPTIONS,
 ) -> Genomes:
     """The genomes that `read_cohort` would give when everybody had a scan: of the people in `pairs`, else all of the file.
 
@@ -158,6 +162,7 @@ def read_genomes(
         pairs: table with participant_id and sample_id.
         id_map: refused beside `pairs`, as for a cohort; alone it takes nobody's genome away.
         unmatched: "error", or "drop" people of `pairs` whose genome is absent and say so in the notes.
+        options: what the genotypes do not say of themselves.
 
     Raises:
         FileNotFoundError: a table that is not there.
@@ -165,7 +170,7 @@ def read_genomes(
     """
     tables = {name: path and read_table(path, check_ids=False) for name, path in (("pairs", pairs), ("id_map", id_map))}
     check_tables({"participants": None, **tables}, unmatched)
-    samples = list_samples(genotypes)
+    samples = list_samples(genotypes, options)
     if tables["pairs"] is None:
         return Genomes(samples, [])
     faults: list[str] = []

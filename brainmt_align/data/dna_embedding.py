@@ -12,8 +12,11 @@ import numpy as np
 from tqdm import tqdm
 
 from brainmt_align.data.dna_part_file import count_in_parts, write_part
+from brainmt_align.data.haplotypes import RegionHaplotypes
 from brainmt_align.data.regions import Region
 from brainmt_align.listing import list_faults
+
+Positions = dict[str, list[int]]  # of sequences
 
 UNIT_SEQUENCES = 64
 UNIT_BATCHES = 8  # full ones, in bases
@@ -32,7 +35,7 @@ class FrozenEncoder(Protocol):
         """Distinct strings → the batches in which `embed` runs them; `embed` of some of these, in order, runs the same ones."""
 
     def embed(self, sequences: Sequence[str], *, pooling: str, strands: str, overlap: int | None):
-        """Strings → (len(sequences), width) float32 on the CPU."""
+        """Strings → (len(sequences), width) float32 on the CPU; with pooling="variant" also `positions`, one list a string."""
 
 
 class Job(NamedTuple):
@@ -56,7 +59,7 @@ def require_fit(regions: Iterable[Region], max_bases: int, overlap: int | None) 
     """Refuse regions whose reference alone is too long for the encoder, and windows that share too much, before any work.
 
     Args:
-        regions: after windowing.
+        regions: after shaping and windowing.
         max_bases: what the encoder reads at once.
         overlap: see `dna_store.build`.
 
@@ -69,7 +72,7 @@ def require_fit(regions: Iterable[Region], max_bases: int, overlap: int | None) 
             f"DNA store: dna.overlap must be less than the {max_bases:,} bases of the encoder's windows; got {overlap:,}.\n"
             f"  where: the configuration\n  fix: set dna.overlap={max_bases // 10}, or any other number below {max_bases}."
         )
-    lengths = {region.name: region.end - region.start for region in regions}
+    lengths = {region.name: region.bases for region in regions}
     faults = [f"{name} has {length:,} bases" for name, length in lengths.items() if length > max_bases]
     if faults and overlap is None:
         raise ValueError(
@@ -94,7 +97,14 @@ def check_lengths(sequences: Iterable[str], name: str, reference_bases: int, job
         )
 
 
-def embed_share(new: dict[bytes, str], missing: set[bytes], region_file: Path, header: dict[str, str], job: Job) -> None:
+def embed_share(
+    new: dict[bytes, str],
+    missing: set[bytes],
+    region_file: Path,
+    header: dict[str, str],
+    job: Job,
+    positions: Positions | None = None,
+) -> None:
     """Embed this process's share of a region's new sequences; each finished unit is kept as a part.
 
     Args:
@@ -102,6 +112,7 @@ def embed_share(new: dict[bytes, str], missing: set[bytes], region_file: Path, h
         missing: those of them that no part holds; the same on every process.
         region_file, header: of the region.
         job: of the call; its bar follows the parts of all processes.
+        positions: sequence → where it is pooled, for pooling="variant".
 
     Raises:
         ValueError: embeddings that are not finite or of another shape; sequences that the encoder refuses.
@@ -113,7 +124,7 @@ def embed_share(new: dict[bytes, str], missing: set[bytes], region_file: Path, h
     batches = [[sequence for sequence in batch if digest_of[sequence] in missing] for batch in planned]
     shown = job.bar.n - (len(new) - len(missing))
     for unit in _units(_deal(list(filter(None, batches)), job.num_processes)[job.process], job.encoder.batch_tokens):
-        vectors = _embed(unit, header["name"], job)
+        vectors = _embed(unit, header["name"], job, positions)
         write_part(region_file, header, vectors, [digest_of[sequence] for sequence in unit])
         if job.is_main:
             job.bar.update(shown + min(count_in_parts(region_file), len(new)) - job.bar.n)
@@ -142,10 +153,11 @@ def _units(batches: list[list[str]], batch_tokens: int) -> Iterator[list[str]]:
         yield unit
 
 
-def _embed(sequences: list[str], name: str, job: Job) -> np.ndarray:
+def _embed(sequences: list[str], name: str, job: Job, positions: Positions | None) -> np.ndarray:
     """(len(sequences), width) float32."""
+    at = {} if positions is None else {"positions": [positions[sequence] for sequence in sequences]}
     try:
-        vectors = np.asarray(job.encoder.embed(sequences, **job.settings))
+        vectors = np.asarray(job.encoder.embed(sequences, **job.settings, **at))
     except (TypeError, ValueError) as error:
         error.add_note(f"  where: new sequences of region {name}")
         raise
@@ -159,6 +171,20 @@ def _embed(sequences: list[str], name: str, job: Job) -> np.ndarray:
     return vectors.astype(np.float32, copy=False)
 
 
-def hash_sequence(sequence: str) -> bytes:
-    """SHA-256 of a sequence: what an embedding is found by."""
-    return hashlib.sha256(sequence.encode()).digest()
+def positions_of(region: RegionHaplotypes) -> Positions:
+    """Sequence → where each of the region's sites lies in it, the reference among them; all bases where there is no site.
+
+    The sites are those of the genotypes, whoever carries an ALT there: all are pooled at the same places. A region without any
+    has one sequence alone, whose vector is the mean over all tokens.
+    """
+    pooled = {sequence: region.lift_sites(i) for i, sequence in enumerate(region.sequences)}
+    pooled.setdefault(region.reference, region.map_of_reference().to_sequence(region.sites))
+    return {sequence: np.unique(at[at >= 0]).tolist() or list(range(len(sequence))) for sequence, at in pooled.items()}
+
+
+def hash_sequence(sequence: str, positions: Sequence[int] | None = None) -> bytes:
+    """SHA-256 of a sequence and, where it is pooled at positions, of these: what an embedding is found by."""
+    digest = hashlib.sha256(sequence.encode())
+    if positions is not None:
+        digest.update(np.asarray(positions, dtype="<i8").tobytes())
+    return digest.digest()

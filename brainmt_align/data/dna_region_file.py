@@ -21,11 +21,19 @@ SUFFIX = ".safetensors"
 TENSORS = ("embeddings", "sha256", "reference", "index")
 LONGEST_STEM = 180
 HASH_LETTERS = 32
-POLICIES = ("unphased", "missing")
+ON_RECORDS = ("symbolic", "mismatch", "undecided")  # that decide what anybody's sequence may hold
+POLICIES = ("unphased", "missing", "symbolic", "mismatch", "undecided")
 NO_EFFECT = "error"  # a policy under which genotypes that it would decide on do not come through
-SOURCE_FACTS = (*POLICIES, "region_window")
+SOURCE_FACTS = (*POLICIES, "region_window", "sites")
 SETTINGS = ("fingerprint", "pooling", "strands", "overlap")  # an encoder and how it is asked: what makes a store one store
-WITHOUT_WINDOWS = {"overlap": ""}  # what files say that were written before encoders read long sequences in windows
+BEFORE = {
+    "overlap": "",
+    "symbolic": "apply",
+    "mismatch": "error",
+    "undecided": "error",
+    "oriented": "plus",
+    "sites": "",
+}  # of older files
 
 
 class StoredRegion(NamedTuple):
@@ -75,7 +83,7 @@ def read_region(path: Path) -> StoredRegion:
             f"  file: {path}\n  fix: build the store again; that sets this file aside and keeps the other regions."
         ) from error
     samples = json.loads(metadata.pop("samples"))
-    return StoredRegion(*(tensors[name] for name in TENSORS), samples, WITHOUT_WINDOWS | metadata)
+    return StoredRegion(*(tensors[name] for name in TENSORS), samples, BEFORE | metadata)
 
 
 def read_tensors(path: Path, names: tuple[str, ...]) -> tuple[dict[str, str], dict[str, np.ndarray]]:
@@ -129,13 +137,16 @@ def check_settings(old: dict[str, str], new: dict[str, str], path: Path) -> None
 def join_policies(old: dict[str, str], new: dict[str, str], staying: int, path: Path) -> None:
     """Set in `new` the policies of a file that keeps `staying` people of `old`; two that may differ in effect are refused.
 
+    "error" on calls lets everybody in who had none of such calls. On records it means that none was left out, which differs from
+    a policy by which some were.
+
     Raises:
-        ValueError: two policies other than "error".
+        ValueError: two policies on calls other than "error", or any two on records.
     """
     for key in POLICIES:
-        if new[key] == NO_EFFECT:
+        if new[key] == NO_EFFECT and key not in ON_RECORDS:
             new[key] = old[key]
-        elif old[key] not in (new[key], NO_EFFECT):
+        elif old[key] not in ((new[key],) if key in ON_RECORDS else (new[key], NO_EFFECT)):
             raise ValueError(
                 f"DNA store: genotypes taken with {key}={new[key]} are expected in region {new['name']}, got {staying} people "
                 f"who stay in the file with {key}={old[key]}.\n"

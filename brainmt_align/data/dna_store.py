@@ -20,7 +20,15 @@ import numpy as np
 from tqdm import tqdm
 
 from brainmt_align.atomic import require_writable
-from brainmt_align.data.dna_embedding import FrozenEncoder, Job, check_lengths, embed_share, hash_sequence, require_fit
+from brainmt_align.data.dna_embedding import (
+    FrozenEncoder,
+    Job,
+    check_lengths,
+    embed_share,
+    hash_sequence,
+    positions_of,
+    require_fit,
+)
 from brainmt_align.data.dna_part_file import has_parts, read_parts, remove_parts
 from brainmt_align.data.dna_region_file import (
     SOURCE_FACTS,
@@ -68,6 +76,8 @@ class _Update(NamedTuple):
         old: what it holds now; None where there is nothing to keep.
         wanted, new: SHA-256 → sequence of this call, and those of them that the file lacks.
         row_of: SHA-256 → row of the vectors, the old ones first.
+        reference: SHA-256 of the reference, as embeddings are found by.
+        positions: sequence → where it is pooled; None unless that is at variants.
         people: sample id → (2,) rows.
         changed: whether the file must be written.
     """
@@ -78,6 +88,8 @@ class _Update(NamedTuple):
     wanted: dict[bytes, str]
     new: dict[bytes, str]
     row_of: dict[bytes, int]
+    reference: bytes
+    positions: dict[str, list[int]] | None
     people: dict[str, np.ndarray]
     changed: bool
 
@@ -98,8 +110,9 @@ def build(
     """Embed what the store does not hold yet, region by region; every process of a launch calls it with the same regions.
 
     The people of a call are added to those of earlier calls; those named again are brought up to date. A region whose coordinates
-    or reference sequence have changed keeps its embeddings, but only the people of this call. A file that is damaged or of
-    another format is renamed to `<name>.damaged`, with a warning, and its region embedded anew, for the people of this call.
+    or reference sequence have changed, or whose sites where pooling is at variants, keeps its embeddings, but only the people of
+    this call. A file that is damaged or of another format is renamed to `<name>.damaged`, with a warning, and its region embedded
+    anew, for the people of this call.
     A file tells how its people's unphased and missing genotypes were taken, and holds people of one policy only; those who came
     in under "error" had none of either, so they go with any.
 
@@ -110,7 +123,8 @@ def build(
         haplotypes: regions as `haplotypes.read_haplotypes` yields them; one is in memory at a time.
         encoder: frozen encoder.
         folder: parent of the stores of all encoders.
-        pooling: how an embedding is made of a sequence's tokens, see the encoder.
+        pooling: how an embedding is made of a sequence's tokens, see the encoder; "variant" pools at the region's sites, the
+            same for everyone, see `dna_embedding.positions_of`.
         strands: "forward", "reverse" or "both", see the encoder.
         overlap: bases that the windows of a sequence too long for the encoder share; None refuses such a sequence.
         progress: show a progress bar, on the main process.
@@ -181,11 +195,11 @@ def _update_region(region: RegionHaplotypes, job: Job) -> list[str]:
     job.wait()
     before = job.bar.n
     job.bar.update(len(update.wanted) - len(missing))
-    embed_share(update.new, set(missing), path, update.header, job)
+    embed_share(update.new, set(missing), path, update.header, job, update.positions)
     job.wait()
     job.bar.update(before + len(update.wanted) - job.bar.n)
     if job.is_main and update.changed:
-        _join(update, hash_sequence(region.reference), job)
+        _join(update, job)
     elif job.is_main:
         _remove_left_over(update, job.folder)
     return list(missing.values())
@@ -218,11 +232,15 @@ def _plan_update(
     old = read(path) if path.exists() else None
     if old is not None:
         check_settings(old.header, header, path)
-    same_place = old is not None and all(old.header[key] == header[key] for key in PLACE)
+    same_place = old is not None and all(old.header[key] == header[key] for key in (*PLACE, "sites"))
     if same_place and (staying := set(old.samples).difference(region.samples)):
         join_policies(old.header, header, len(staying), path)
-    digests = list(map(hash_sequence, region.sequences))
-    wanted = {**dict(zip(digests, region.sequences, strict=True)), hash_sequence(region.reference): region.reference}
+    positions = positions_of(region) if job.settings["pooling"] == "variant" else None
+    digest_of = {
+        sequence: hash_sequence(sequence, positions and positions[sequence]) for sequence in (*region.sequences, region.reference)
+    }
+    digests, reference = [digest_of[sequence] for sequence in region.sequences], digest_of[region.reference]
+    wanted = {**dict(zip(digests, region.sequences, strict=True)), reference: region.reference}
     row_of = {} if old is None else {digest.tobytes(): row for row, digest in enumerate(old.hashes)}
     new = {digest: sequence for digest, sequence in wanted.items() if digest not in row_of}
     row_of |= {digest: len(row_of) + i for i, digest in enumerate(new)}
@@ -232,11 +250,11 @@ def _plan_update(
         people = dict(zip(old.samples, old.index, strict=True)) | people
     kept = same_place and not new and all(old.header[key] == header[key] for key in SOURCE_FACTS)
     kept = kept and list(people) == old.samples and np.array_equal(_rows(people), old.index)
-    return _Update(path, header, old, wanted, new, row_of, people, changed=not kept)
+    return _Update(path, header, old, wanted, new, row_of, reference, positions, people, changed=not kept)
 
 
-def _join(update: _Update, reference: bytes, job: Job) -> None:
-    """Put old and new vectors and everybody's rows into the region's file, then remove the parts. reference: its SHA-256."""
+def _join(update: _Update, job: Job) -> None:
+    """Put old and new vectors and everybody's rows into the region's file, then remove the parts."""
     parts = read_parts(update.path, update.header)
     if absent := [digest for digest in update.new if digest not in parts.vector_of]:
         raise RuntimeError(
@@ -247,7 +265,7 @@ def _join(update: _Update, reference: bytes, job: Job) -> None:
     old = [] if update.old is None else update.old.vectors
     vectors = np.stack([*old, *(parts.vector_of[digest] for digest in update.new)])
     hashes = np.frombuffer(b"".join(update.row_of), dtype=np.uint8).reshape(len(update.row_of), 32)
-    reference_row = update.row_of[reference]
+    reference_row = update.row_of[update.reference]
     header = {**update.header, "reference_row": str(reference_row)}
     stored = StoredRegion(vectors, hashes, vectors[reference_row], _rows(update.people), list(update.people), header)
     write_region(update.path, stored)
@@ -282,6 +300,7 @@ def _header(region: RegionHaplotypes, job: Job) -> dict[str, str]:
         "contig": region.contig,
         "start": str(region.start),
         "end": str(region.end),
+        "place": region.place,
         "strand": region.strand,
         "reference_sha256": hash_sequence(region.reference).hex(),
         "fingerprint": job.encoder.fingerprint,
@@ -290,7 +309,12 @@ def _header(region: RegionHaplotypes, job: Job) -> dict[str, str]:
         "counts": json.dumps(region.counts),
         "unphased": region.unphased,
         "missing": region.missing,
+        "symbolic": region.symbolic,
+        "mismatch": region.mismatch,
+        "undecided": region.undecided,
+        "oriented": region.oriented,
         "region_window": "" if region.window is None else str(region.window),
+        "sites": json.dumps(region.sites.tolist()) if job.settings["pooling"] == "variant" else "",
     }
 
 

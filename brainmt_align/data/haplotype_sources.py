@@ -8,26 +8,40 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pysam
 
+from brainmt_align.data.allele_orientation import orient
+from brainmt_align.data.alleles import NO_OPTIONS, Alleles, GenotypeOptions, find_contig, show_contigs, sort_records, take_records
 from brainmt_align.data.genome_builds import name_build
-from brainmt_align.data.genotypes import Alleles, GenotypeFile, find_contig, show_contigs
+from brainmt_align.data.genotypes import open_genotypes
+from brainmt_align.data.region_shapes import WHOLE, RegionShape
 from brainmt_align.data.regions import Region, read_regions
-from brainmt_align.listing import list_faults, some
+from brainmt_align.listing import SHOWN_FAULTS, list_faults, some
 
 
 class RegionSource(NamedTuple):
-    """One region's input: `bases` is the reference from its start to its end or the last REF base, upper case."""
+    """One region's input.
+
+    Attributes:
+        alleles: the records that overlap it, REF by the FASTA where the file does not say it.
+        bases: the reference from the region's start to its end or past the longest allele of a record, upper case.
+        swapped: records whose REF the FASTA settled against the file's order, see `allele_orientation.orient`. Records that
+            overlapped by another allele than the REF are among them.
+        undecided_V: (variants,) bool, records that begin in the region and whose REF neither the file nor the FASTA tells.
+    """
 
     alleles: Alleles
     bases: str
+    swapped: int
+    undecided_V: np.ndarray
 
 
 class HaplotypeSources:
     """Open genotypes and FASTA, and the regions to read from them.
 
     Attributes:
-        regions: after windowing, inside their contigs.
+        regions: after shaping and windowing, inside their contigs.
         genotypes, reference: the two files.
         builds: a clause that says which builds the two seem to be of.
     """
@@ -39,6 +53,8 @@ class HaplotypeSources:
         regions: str | Path | Sequence[tuple],
         samples: Sequence[str] | None = None,
         window: int | None = None,
+        options: GenotypeOptions = NO_OPTIONS,
+        shape: RegionShape = WHOLE,
     ):
         """Open and match the files; arguments as of `haplotypes.read_haplotypes`.
 
@@ -47,17 +63,15 @@ class HaplotypeSources:
             ValueError: unreadable files, unknown samples; contigs that a file lacks or that have different lengths in the two
                 (all of them listed); faulty regions (likewise).
         """
-        wanted = read_regions(regions)
+        wanted = read_regions(regions, shape=shape)
         self.reference = Path(reference)
         self._fasta = _open_reference(self.reference)
-        self._variants = GenotypeFile(genotypes, samples)
+        self._variants = open_genotypes(genotypes, samples, options)
         self.genotypes = self._variants.path
         fasta_lengths = dict(zip(self._fasta.references, self._fasta.lengths, strict=True))
-        declared = name_build(self._variants.lengths, self._variants.build_words)
-        self.builds = f"the genotypes are {declared}, the FASTA is {name_build(fasta_lengths)}"
         self._names = self._match_contigs(wanted, fasta_lengths)
         lengths = {contig: fasta_lengths[in_fasta] for contig, (in_fasta, _) in self._names.items()}
-        self.regions = read_regions(regions, window, lengths)  # once more, so that a fault names the line of the BED file
+        self.regions = read_regions(regions, window, lengths, shape)  # once more, so that a fault names the line of its file
 
     def __enter__(self) -> "HaplotypeSources":
         return self
@@ -66,16 +80,80 @@ class HaplotypeSources:
         self._fasta.close()
         self._variants.__exit__(*exception)
 
+    @property
+    def samples(self) -> list[str]:
+        """Ids, in the order of the request."""
+        return self._variants.samples
+
+    @property
+    def notes(self) -> list[str]:
+        """What was read otherwise than it is written, one sentence each: contigs under other names, and of the genotypes."""
+        exchanged = [
+            f"{contig} as {name} of the {what}"
+            for contig, names in self._names.items()
+            for what, name in zip(("FASTA", "genotypes"), names, strict=True)
+            if name != contig
+        ]
+        told = f"Contigs of the regions are read under another name: {some(exchanged, SHOWN_FAULTS)}."
+        return [*([told] if exchanged else []), *self._variants.notes]
+
+    def files_of(self, region: Region) -> list[Path]:
+        """The files that the genotypes of a region's contig come from, the genotypes first."""
+        return self._variants.files_of(self.contig_of(region))
+
+    def contig_of(self, region: Region) -> str:
+        """A region's contig under the name that the genotypes have for it."""
+        return self._names[region.contig][1]
+
+    def fetch_bases(self, region: Region) -> str:
+        """The reference of a region in one piece, upper case.
+
+        Raises:
+            ValueError: a FASTA that does not have what its index promises.
+        """
+        return self._fetch(self._names[region.contig][0], region.start, region.end)
+
+    def fetch_around(self, region: Region, flank: int) -> str:
+        """The reference of a region in one piece and of `flank` bases on either side, upper case; N outside the contig."""
+        start = max(region.start - flank, 0)
+        bases = self.fetch_bases(region._replace(start=start, end=region.end + flank))
+        return f"{'N' * (flank - (region.start - start))}{bases}".ljust(region.end - region.start + 2 * flank, "N")
+
     def read(self, region: Region) -> RegionSource:
         """One region's alleles and reference bases.
 
         Raises:
-            ValueError: see `genotypes.GenotypeFile.read`.
+            ValueError: see `alleles.GenotypeReader.read`, and `fetch_bases`.
         """
         in_fasta, in_variants = self._names[region.contig]
-        alleles = self._variants.read(in_variants, region.start, region.end)
-        stop = max(region.end, *(p + len(ref) for p, ref in zip(alleles.positions, alleles.refs, strict=True)), 0)
-        return RegionSource(alleles, self._fasta.fetch(in_fasta, region.start, stop).upper())
+        alleles = sort_records(self._variants.read(in_variants, region.start, region.end))
+        spelled = zip(alleles.positions.tolist(), alleles.refs, alleles.alts, strict=True)
+        stop = max([region.end, *(position + max(map(len, (ref, *alts))) for position, ref, alts in spelled)])
+        unknown_V = np.zeros(len(alleles.refs), dtype=bool) if alleles.ref_known is None else ~alleles.ref_known
+        start = min([region.start, *alleles.positions[unknown_V].tolist()])
+        bases = self._fetch(in_fasta, start, stop)
+        oriented = orient(alleles, bases, start)
+        alleles, undecided_V = oriented.alleles, oriented.undecided_V & (oriented.alleles.positions >= region.start)
+        outside_V = unknown_V & (alleles.stops <= region.start)  # overlapped by an allele that is not the REF
+        if outside_V.any():
+            alleles, undecided_V = take_records(alleles, np.flatnonzero(~outside_V)), undecided_V[~outside_V]
+        return RegionSource(alleles, bases[region.start - start :], oriented.swapped, undecided_V)
+
+    def _fetch(self, contig: str, start: int, end: int) -> str:
+        """Bases by the FASTA's name of a contig, as far as that reaches, upper case."""
+        expected = max(min(end, self._fasta.get_reference_length(contig)) - start, 0)
+        try:
+            bases = self._fasta.fetch(contig, start, end)
+            got = f"{len(bases):,} of {expected:,}"
+        except (OSError, ValueError) as error:
+            bases, got = "", f"an error of the library: {error}"
+        if len(bases) != expected:
+            raise ValueError(
+                f"Reference: the bases of {contig}:{start + 1}-{end} that its index promises are expected, got {got}; the FASTA "
+                f"is cut short, or the index is of another file.\n  file: {self.reference}\n"
+                f"  fix: copy the FASTA again, or renew its index: samtools faidx {shlex.quote(str(self.reference))}"
+            )
+        return bases.upper()
 
     def _match_contigs(self, wanted: Sequence[Region], fasta_lengths: dict[str, int]) -> dict[str, tuple[str, str]]:
         """Contig → its name in the FASTA and in the genotypes; every contig that does not fit is in one message.
@@ -98,6 +176,8 @@ class HaplotypeSources:
             declared, length = self._variants.lengths.get(in_variants), fasta_lengths[in_fasta]
             if declared not in (None, length):
                 faults.append(f"{place} has {declared:,} bases by the genotypes' header, {length:,} in the FASTA")
+        declared = name_build(self._variants.lengths, self._variants.build_words)
+        self.builds = f"the genotypes are {declared}, the FASTA is {name_build(fasta_lengths)}"
         if faults:
             raise ValueError(
                 "Regions: contigs that genotypes and FASTA both hold, with the same length, are expected, "

@@ -1,5 +1,6 @@
 """Stored DNA: the region files of one encoder flow in; people's features, each beside its region's reference, flow out."""
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ import numpy as np
 
 from brainmt_align.data.dna_region_file import SETTINGS, SUFFIX, StoredRegion, read_region, region_path, shown_name
 from brainmt_align.listing import list_faults
+
+USUAL = {"symbolic": "apply", "mismatch": "error", "undecided": "error", "oriented": "plus"}  # not spoken of
 
 
 class DNAStore:
@@ -19,8 +22,10 @@ class DNAStore:
     Attributes:
         regions: region names, the order of axis R.
         width: D.
-        header: fingerprint, description, pooling, strands and, where one was given, overlap: what made the vectors.
-        places: by region name its contig:start-end (0-based, half-open) and the SHA-256 of its reference sequence.
+        header: fingerprint, description, pooling, strands and, where they are not the usual ones, overlap, symbolic,
+            mismatch, undecided and oriented: what made the vectors.
+        sites: by region name the positions in its contig that vectors are pooled at; empty unless pooling is at variants.
+        places: by region name its `Region.place` (0-based, half-open) and the SHA-256 of its reference sequence.
         sample_ids: people who have every region; `samples` the same as a set.
         reference: (R, D) float32, embedding of each region's reference sequence.
         tables: per region the distinct vectors (n, D) float32, the reference's subtracted.
@@ -33,11 +38,13 @@ class DNAStore:
         self.folder = folder
         self.regions = regions
         self.header = {key: stored[0].header[key] for key in ("description", *SETTINGS) if stored[0].header[key]}
+        self.header |= {key: each.header[key] for each in stored for key, usual in USUAL.items() if each.header[key] != usual}
         self.reference = np.stack([region.reference for region in stored])
         self.width = self.reference.shape[1]
         self.tables = [region.vectors - region.reference for region in stored]
         headers = {name: region.header for name, region in zip(regions, stored, strict=True)}
-        self.places = {name: f"{h['contig']}:{h['start']}-{h['end']} {h['reference_sha256']}" for name, h in headers.items()}
+        self.places = {name: f"{_place(h)} {h['reference_sha256']}" for name, h in headers.items()}
+        self.sites = {name: json.loads(h["sites"]) for name, h in headers.items() if h["sites"]}
         self.reference_rows = [int(region.header["reference_row"]) for region in stored]
         rows = [{sample: row for row, sample in enumerate(region.samples)} for region in stored]
         self.sample_ids = [sample for sample in stored[0].samples if all(sample in row for row in rows)]
@@ -49,7 +56,7 @@ class DNAStore:
     @property
     def description(self) -> dict[str, Any]:
         """What a checkpoint records of the store: what made the vectors, and of which regions, in their order."""
-        return {**self.header, "regions": self.places}
+        return {**self.header, "regions": self.places, **({"sites": self.sites} if self.sites else {})}
 
     def index_of(self, sample_ids: Sequence[str]) -> np.ndarray:
         """(n, R, 2) int32 into `tables`, for whoever wants to expand the features elsewhere, say on a GPU.
@@ -82,6 +89,11 @@ class DNAStore:
         """`features` of some people at a time, (≤ people, R, H=2, D), so that a biobank is never expanded at once."""
         for first in range(0, len(sample_ids), people):
             yield self.features(sample_ids[first : first + people])
+
+
+def _place(header: dict[str, str]) -> str:
+    """As `Region.place` writes it; files that do not say it are older than regions in parts."""
+    return header["place"] if "place" in header else f"{header['contig']}:{header['start']}-{header['end']}"
 
 
 def open_store(folder: str | Path, regions: Sequence[str] | None = None) -> DNAStore:

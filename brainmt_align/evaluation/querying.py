@@ -134,10 +134,10 @@ class AlignmentRun:
         Args:
             genotypes: VCF or BCF with its index.
             reference: FASTA of the training's build, with its index.
-            regions_bed: BED or tuples that hold every region of the training; None: the record's coordinates.
+            regions_bed: BED, GTF or tuples that hold every region of the training; None: the record's coordinates.
             sample: id of the person in the genotypes.
             encoder: of the training, from `encoders.load_dna_encoder` with the words of the section dna of the config.yaml.
-            policy: unphased and missing, and window for a BED, as of `haplotypes.read_haplotypes`.
+            policy: unphased, missing and settings, and window for a BED or GTF, as of `haplotypes.read_haplotypes`.
 
         Returns:
             (E,) float32 of unit norm, on the CPU.

@@ -66,6 +66,8 @@ def data_checks(run: RunFiles, recipe: str) -> Section | None:
         if rows := [] if table is None else summarise_columns(table, run, by):
             head = ["column", *([by] if by else []), "median (quartiles) or levels", "missing"]
             blocks.append(Table(head, rows, caption, prose=True))
+    if run.genotype_checks is not None and len(run.genotype_checks):
+        blocks += genotype_checks(run.genotype_checks)
     if run.sensitivity is not None and len(run.sensitivity):
         shown = run.sensitivity[[name for name in run.sensitivity if name != "below_noise"]]
         words = (
@@ -74,6 +76,24 @@ def data_checks(run: RunFiles, recipe: str) -> Section | None:
         )
         blocks.append(table_of(shown, words))
     return Section("Data checks and quality", blocks) if blocks else None
+
+
+def genotype_checks(regions: pd.DataFrame) -> list[Text | Table]:
+    """What the genotypes are like over all regions, and each region in a row.
+
+    Args:
+        regions: genotype_checks.tsv.
+    """
+    compared, matches = int(regions["ref_compared"].sum()), int(regions["ref_matches"].sum())
+    told = [f"{int(regions['variants'].sum()):,} records in {len(regions):,} regions"]
+    told += [f"REF is what the FASTA has in {matches / compared:.2%} of {compared:,}"] if compared else []
+    told += [f"{int(regions['mismatch_skipped'].sum()):,} of others left out"] if regions["mismatch_skipped"].any() else []
+    told += [f"regions in which all haplotypes are alike: {int(regions['monomorphic'].sum())}"]
+    named = {"distinct_allele_vectors": "distinct haplotypes", "ref_match_rate": "REF matches", "phase_rate": "phased"}
+    columns = ["name", "contig", "bases", "variants", "indels", "ref_match_rate", "phase_rate", "missing_rate"]
+    shown = regions[[*columns, "distinct_allele_vectors"]].rename(columns=named)
+    words = "Genotypes by region; phased: of heterozygous calls. All columns are in genotype_checks.tsv."
+    return [Text(f"{', '.join(told)}."), table_of(shown, words)]
 
 
 def checks_passed(run: RunFiles, recipe: str) -> list[str]:

@@ -15,7 +15,7 @@ from brainmt_align.reporting.plots import training_curve
 from brainmt_align.reporting.retrieval_plots import WIDTH
 from brainmt_align.reporting.run_files import RunFiles
 
-PER_RUN = ("out", "threads", "stores.bold", "stores.dna")  # say nothing of a result
+PER_RUN = ("out", "threads", "stores.bold", "stores.dna", "stores.alleles")  # say nothing of a result
 SCAN_DATA = ("data.bold", "data.space", "data.mask", "fmri.checkpoint")
 GENOME_DATA = ("data.genotypes", "data.reference", "data.regions", "data.region_window", "dna.encoder", "dna.checkpoint")
 TABLE_DATA = ("data.participants", "data.preset", "data.kinship")

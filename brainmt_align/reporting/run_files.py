@@ -31,6 +31,7 @@ class RunFiles(NamedTuple):
     regions: pd.DataFrame | None  # region_attribution.tsv
     voxels: nib.spatialimages.SpatialImage | None
     voxels_t: nib.spatialimages.SpatialImage | None
+    genotype_checks: pd.DataFrame | None  # genotype_checks.tsv
     sensitivity: pd.DataFrame | None  # variant_sensitivity.tsv
     runs: pd.DataFrame | None  # runs.tsv
     predictions: pd.DataFrame | None  # predictions.csv, of people whom a checkpoint was shown
@@ -71,6 +72,7 @@ def read_run(folder: Path) -> RunFiles:
         regions=_read(folder / "region_attribution.tsv", _tsv),
         voxels=_read(folder / "voxel_attribution.nii.gz", _image),
         voxels_t=_read(folder / "voxel_attribution_t.nii.gz", _image),
+        genotype_checks=_read(folder / "genotype_checks.tsv", _tsv),
         sensitivity=_read(folder / "variant_sensitivity.tsv", _tsv),
         runs=_read(folder / "runs.tsv", _tsv),
         predictions=_read(folder / "predictions.csv", pd.read_csv),

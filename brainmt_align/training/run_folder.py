@@ -13,7 +13,15 @@ from brainmt_align.folder_lock import check_folder, hold_folder, move_held_folde
 STATE = "last.state.pt"
 TRACKER_FOLDERS = {"wandb", "brainmt-align"}  # what Accelerate's trackers make in a run folder
 FIT_FOLDER = re.compile(r"(fmri|dna|both)_seed\d+_fold\d+")  # of one model of a run that trains several
-FREE_KEYS = ("threads", "train.workers", "tracker", "out", "stores.bold", "stores.dna")  # cannot change a result
+FREE_KEYS = (
+    "threads",
+    "train.workers",
+    "tracker",
+    "out",
+    "stores.bold",
+    "stores.dna",
+    "stores.alleles",
+)  # cannot change a result
 OWN = "A run folder of this run's own", "out"
 
 

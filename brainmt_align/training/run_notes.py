@@ -3,15 +3,28 @@
 import re
 import traceback
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
+import pandas as pd
+
+from brainmt_align.atomic import write_atomically
 from brainmt_align.training.checkpoints import write_json
 
 PATH = re.compile(r"(?:[\w.~:-]*[/\\])+([\w.-]+)")
 WORD = re.compile(r"\w+(?:[.-]\w+)*")
 NOTES_FILE = "notes.json"
+CHECKS_FILE = "genotype_checks.tsv"
 Result = TypeVar("Result")
+
+
+class GenotypeReport(Protocol):
+    """What checked genotypes have to say; `genotype_checks.check_genotypes` returns such."""
+
+    regions: pd.DataFrame  # one row a region
+    notes: list[str]
+    people_notes: list[str]  # that end in ids
 
 
 class RunNotes:
@@ -22,7 +35,7 @@ class RunNotes:
     """
 
     def __init__(self, print_line: Callable[[str], None] = print):
-        self.print_line, self.said, self.lines = print_line, [], []
+        self.print_line, self.said, self.lines, self.tables = print_line, [], [], {}
         self.ids: frozenset[str] | None = None
 
     def hide(self, ids: Iterable[str]) -> None:
@@ -44,6 +57,14 @@ class RunNotes:
     def say_of_people(self, line: str) -> None:
         """Print a line that ends in a list of ids after a colon, and keep it without the list."""
         self.say(line, line.rpartition(": ")[0] or line)
+
+    def say_of_genotypes(self, report: GenotypeReport) -> None:
+        """Print and keep what was found, and keep the table of regions for genotype_checks.tsv."""
+        for note in report.notes:
+            self.say(note)
+        for note in report.people_notes:
+            self.say_of_people(note)
+        self.tables[CHECKS_FILE] = report.regions
 
     def attempt(self, what: str, work: Callable[[], Result]) -> Result | None:
         """Do what a run can do without; where these data do not allow it, a note says why, and None comes back.
@@ -73,5 +94,7 @@ class RunNotes:
         return line[:first].rpartition(", got ")[0] or line[:first].rstrip(" :,")
 
     def write(self, folder: Path) -> None:
-        """Leave notes.json in the run folder."""
+        """Leave notes.json and the tables in the run folder."""
+        for name, table in self.tables.items():
+            write_atomically(folder / name, partial(table.to_csv, sep="\t", index=False))
         write_json(folder / NOTES_FILE, {"notes": self.lines})

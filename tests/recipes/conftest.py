@@ -21,7 +21,8 @@ def stores(tmp_path_factory):
 @pytest.fixture(scope="session")
 def words(cohort, stores):
     """Command-line words that every recipe takes, and those of a training of a few steps."""
-    data = [f"data.root={cohort}", f"stores.bold={stores / 'bold'}", f"stores.dna={stores / 'dna'}", "threads=1"]
+    places = [f"stores.{name}={stores / name}" for name in ("bold", "dna", "alleles")]
+    data = [f"data.root={cohort}", *places, "threads=1"]
     small = [
         "fmri.embed_dim=8",
         "fmri.stem_channels=[2,2]",

@@ -34,8 +34,8 @@ def finished(tmp_path_factory, words):
 def test_contrastive_leaves_every_product(finished):
     names = {file.name for file in finished.iterdir()}
     assert names == {
-        "best.safetensors", "config.yaml", "embeddings.parquet", "embeddings.safetensors", "epochs.csv", "last.safetensors",
-        "last.state.pt", "metrics.json", "notes.json", "nulls.parquet", "people.tsv", "provenance.json",
+        "best.safetensors", "config.yaml", "embeddings.parquet", "embeddings.safetensors", "epochs.csv", "genotype_checks.tsv",
+        "last.safetensors", "last.state.pt", "metrics.json", "notes.json", "nulls.parquet", "people.tsv", "provenance.json",
         "report.html", "runs.tsv", "split.json", "steps.csv", "training_curve.png",
     }  # fmt: skip
     assert (finished / "training_curve.png").read_bytes().startswith(b"\x89PNG")
@@ -63,7 +63,7 @@ def test_contrastive_records_where_its_figures_come_from(finished, cohort):
     record = json.loads((finished / "provenance.json").read_text())
     assert record["processes"] == 1
     assert len(record["bold_sha256"]) == len(record["split_sha256"]) == 64
-    assert set(record["inputs"]) == {"participants", "genotypes", "reference", "regions", "truth", "split"}
+    assert set(record["inputs"]) == {"participants", "genotypes", "genotypes.index", "reference", "regions", "truth", "split"}
     assert "random weights" in record["dna"]["caduceus"]["description"]
     assert record["encoder"]["embed_dim"] == 8 and record["volume_shape"] == [16, 16, 16]
     assert f"root: {cohort}" in (finished / "config.yaml").read_text()

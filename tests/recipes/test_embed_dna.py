@@ -167,7 +167,8 @@ def test_embed_dna_leaves_a_finished_run_alone_when_the_encoder_refuses_a_word(g
     before = files_of(tmp_path / "run")
     with pytest.raises(ValueError, match="Options of caduceus"):
         embed_dna.main([*words, "dna.options.x=1"])
-    assert files_of(tmp_path / "run") == before and sorted(path.name for path in tmp_path.iterdir()) == ["dna", "run"]
+    assert files_of(tmp_path / "run") == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["alleles", "dna", "run"]
 
 
 def test_embed_dna_tells_what_it_made_even_when_the_audit_fails(genomes, tmp_path, monkeypatch):
