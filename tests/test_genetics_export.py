@@ -1,8 +1,6 @@
 """Tests of the room `genetics_export`: the file as written, PLINK 2 on it, its description; each refusal."""
 
 import json
-import os
-import shutil
 import subprocess
 
 import numpy as np
@@ -10,16 +8,13 @@ import pandas as pd
 import pytest
 
 from brainmt_align.evaluation.genetics_export import export_phenotypes
+from tests.programs import require_programs
 
 
 @pytest.fixture
 def plink2():
     """Tests skip without the program, except in CI, where that is a failure."""
-    if not shutil.which("plink2"):
-        reason = "needs plink2 on PATH"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+    require_programs("plink2")
 
 
 def cohort(n=40, width=5, seed=0):

@@ -1,9 +1,7 @@
 """Tests of the room `genotypes_bgen`: BGEN files flow in; alleles, dosages, samples, contigs and every refusal are checked."""
 
 import logging
-import os
 import re
-import shutil
 import subprocess
 import sys
 import tracemalloc
@@ -20,6 +18,7 @@ from brainmt_align.data.haplotypes import HaplotypeSettings, read_haplotypes
 from brainmt_align.data.regions import read_regions
 from tests.bgen_files import NAN, Site, change_index, index_bgen, write_bgen
 from tests.haplotype_files import HEADER, Variant, write_files
+from tests.programs import require_programs
 
 NAMES = ["anna", "ben", "carl"]
 MISSING = [NAN] * 4
@@ -347,11 +346,7 @@ def test_read_holds_eight_bytes_a_sample_and_variant(tmp_path):
 @pytest.fixture(scope="session")
 def plink2():
     """Tests skip without the program, except in CI, where that is a failure."""
-    if not shutil.which("plink2"):
-        reason = "needs plink2 on PATH"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+    require_programs("plink2")
 
 
 @pytest.mark.parametrize("form", ["bgen-1.2", "bgen-1.3"])

@@ -1,8 +1,6 @@
 """Tests of the room `genotypes_pgen`: small PGENs and those of real people flow in; alleles and every refusal are checked."""
 
-import os
 import random
-import shutil
 import subprocess
 import sys
 import tracemalloc
@@ -18,6 +16,7 @@ from brainmt_align.data.genotypes_pgen import PGENReader
 from brainmt_align.data.haplotypes import read_haplotypes
 from brainmt_align.data.regions import read_regions
 from tests.pgen_files import SAMPLES, write_pgen
+from tests.programs import require_programs
 from tests.test_genotypes_vcf import read as read_vcf
 from tests.test_genotypes_vcf import write_vcf
 
@@ -48,11 +47,7 @@ def pgen(tmp_path):
 @pytest.fixture
 def plink2():
     """A function that runs plink2. Tests skip without the program, except in CI, where that is a failure."""
-    if not shutil.which("plink2"):
-        reason = "needs plink2 on PATH"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+    require_programs("plink2")
 
     def run(*words) -> None:
         subprocess.run(["plink2", "--threads", "1", "--memory", "1000", *map(str, words)], check=True, capture_output=True)

@@ -3,15 +3,14 @@
 import csv
 import gzip
 import hashlib
-import os
 import random
-import shutil
 import subprocess
 
 import pytest
 
 from brainmt_align.data.haplotypes import read_haplotypes
 from tests.haplotype_files import SAMPLES, Files, Variant, read_one, sequence_of, write_files
+from tests.programs import require_programs
 
 
 def naive_haplotype(reference: str, variants: list[Variant], alleles: list[int | None], start: int, end: int) -> str:
@@ -108,11 +107,7 @@ def run_bcftools(files: Files, contig: str, start: int, end: int, sample: str, h
 @pytest.fixture
 def bcftools():
     """Tests skip without the programs, except in CI, where that is a failure."""
-    if not (shutil.which("bcftools") and shutil.which("samtools")):
-        reason = "needs bcftools and samtools on PATH"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+    require_programs("bcftools", "samtools")
 
 
 @pytest.mark.slow

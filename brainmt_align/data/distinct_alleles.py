@@ -61,7 +61,7 @@ def tell_apart(
     if begins_before.any():
         outside = int((numbers_SHV[:, :, begins_before] > 0).sum())
         numbers_SHV = np.where(begins_before, 0, numbers_SHV)
-    firsts, index = _distinct(numbers_SHV)
+    firsts, index = find_distinct(numbers_SHV)
     rows = numbers_SHV.reshape(2 * len(alleles.samples), -1)[firsts]
     counts = {
         "variants": len(alleles.refs),
@@ -84,8 +84,15 @@ def is_binary(rows: np.ndarray) -> bool:
     return not rows.size or bool(rows.min() >= 0 and rows.max() <= 1)
 
 
-def _distinct(numbers_SHV: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where each distinct vector first appears, in order of appearance, and the (samples, 2) int32 number of everybody's."""
+class DistinctRows(NamedTuple):
+    """The distinct vectors of many: where each first appears, in order of appearance, and (samples, 2) int32, everybody's."""
+
+    firsts: np.ndarray
+    index: np.ndarray
+
+
+def find_distinct(numbers_SHV: np.ndarray) -> DistinctRows:
+    """Tell (samples, 2, V) vectors of whole numbers apart."""
     packed = pack(numbers_SHV.reshape(2 * len(numbers_SHV), -1))
     width = packed.shape[1]
     text = memoryview(packed.tobytes())
@@ -97,4 +104,4 @@ def _distinct(numbers_SHV: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if number == len(firsts):
             firsts.append(row)
         row_of[row] = number
-    return np.array(firsts, dtype=np.intp), row_of.reshape(-1, 2)
+    return DistinctRows(np.array(firsts, dtype=np.intp), row_of.reshape(-1, 2))

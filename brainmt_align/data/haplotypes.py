@@ -25,7 +25,7 @@ from typing import NamedTuple
 import numpy as np
 
 from brainmt_align.data.alleles import MISSING
-from brainmt_align.data.distinct_alleles import DistinctAlleles
+from brainmt_align.data.distinct_alleles import DistinctAlleles, find_distinct
 from brainmt_align.data.genotype_faults import find_other_build, place_of, refuse
 from brainmt_align.data.genotype_tally import SYMBOLS
 from brainmt_align.data.haplotype_building import Edit, Indels, spell
@@ -292,14 +292,11 @@ def _is_anchored_indel(ref: str, alt: str) -> bool:
 def _join(region: Region, pieces: list[RegionHaplotypes]) -> RegionHaplotypes:
     """The pieces' sequences one behind the other, each distinct combination once."""
     combinations_SH = np.stack([piece.index for piece in pieces], axis=-1)
-    flat = combinations_SH.reshape(-1, len(pieces))
-    numbers: dict[bytes, int] = {}
-    row_of = np.array([numbers.setdefault(row.tobytes(), len(numbers)) for row in flat], dtype=np.int32)
-    firsts = np.unique(row_of, return_index=True)[1]
+    firsts, index = find_distinct(combinations_SH)
     sequences: dict[str, int] = {}
     changes: list[tuple[Part, ...]] = []
     number_of = np.empty(len(firsts), dtype=np.int32)
-    for row, combination in enumerate(flat[firsts].tolist()):
+    for row, combination in enumerate(combinations_SH.reshape(-1, len(pieces))[firsts].tolist()):
         joined = "".join(piece.sequences[i] for piece, i in zip(pieces, combination, strict=True))
         number_of[row] = sequences.setdefault(joined, len(sequences))
         if number_of[row] == len(changes):
@@ -311,7 +308,7 @@ def _join(region: Region, pieces: list[RegionHaplotypes]) -> RegionHaplotypes:
         start=region.start,
         end=region.end,
         sequences=list(sequences),
-        index=number_of[row_of].reshape(-1, 2),
+        index=number_of[index],
         reference="".join(piece.reference for piece in pieces),
         counts=dict(counts),
         sites=np.concatenate([piece.sites for piece in pieces]),
